@@ -1,0 +1,53 @@
+# make demo    the whole line on the embedded dataset, from photos to an accuracy plot
+# make test    the tests
+# make lint    style and types
+# make bench   speed, beside a plain reference in the same run
+# make install the environment in .venv, which every other target makes sure of
+
+.PHONY: demo test lint bench install
+.DELETE_ON_ERROR:
+
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+PYTHON ?= $(firstword $(foreach python,python3 python3.13 python3.12 python3.11,\
+	$(shell $(python) -c "$(SUPPORTED)" 2>/dev/null && echo $(python))))
+NOTEBOOK := .venv/bin/python -m helpers.notebooks
+
+demo: install
+	@$(NOTEBOOK) 01_data/make_list
+	@$(NOTEBOOK) 02_scenes/classify_scenes
+	@$(NOTEBOOK) 03_partitioning/build_cells
+	@$(NOTEBOOK) 04_training/train
+	@$(NOTEBOOK) 05_evaluation/evaluate
+	@echo
+	@echo "accuracy plot:        05_evaluation/results/toy-earth-multi/toy-earth/accuracy.png"
+	@echo "map of predictions:   05_evaluation/results/toy-earth-multi/toy-earth/map.png"
+	@echo "result table:         05_evaluation/results/toy-earth-multi/toy-earth/accuracy.md (and .csv)"
+
+test: install
+	@.venv/bin/python -m pytest
+
+lint: install
+	@.venv/bin/ruff check
+	@.venv/bin/ruff format --check
+	@.venv/bin/mypy
+
+bench: install
+	@.venv/bin/python -m benchmarks
+
+install: .venv/.installed
+
+# Poetry asks an index for JSON, which some mirrors do not speak. Through this plug-in it reads the HTML that every index
+# has, from the index that pip itself uses here; the lock stays free of hosts.
+.venv/.installed: pyproject.toml poetry.lock poetry.toml .poetry/.installed
+	@echo "installing the environment into .venv (the first time this takes a few minutes)"
+	@POETRY_PYPI_MIRROR_URL="$${PIP_INDEX_URL:-$$(.poetry/bin/pip config get global.index-url 2>/dev/null \
+		|| .poetry/bin/python -c 'from pip._internal.models.index import PyPI; print(PyPI.simple_url)')}" \
+		env -u VIRTUAL_ENV .poetry/bin/poetry install --no-interaction
+	@.venv/bin/python -m ipykernel install --sys-prefix --display-name "Photo geolocation lab" >/dev/null
+	@touch $@
+
+.poetry/.installed:
+	@test -n "$(PYTHON)" || { echo "no Python 3.11, 3.12 or 3.13 found: install one, or name it with PYTHON=..."; exit 1; }
+	@$(PYTHON) -m venv .poetry
+	@.poetry/bin/python -m pip install --quiet "poetry==2.5.1" "poetry-plugin-pypi-mirror==0.6.5"
+	@touch $@

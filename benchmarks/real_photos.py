@@ -1,0 +1,182 @@
+"""The notebooks on real photos, by folds of authors; and which backbone does best on them for its time.
+
+``python -m benchmarks.real_photos folds PHOTOS TRUTH.csv`` runs the line five times, each time with another fifth of
+the authors as test, and writes the accuracy over all photos to ``real_photos.md``.
+``python -m benchmarks.real_photos backbones PHOTOS TRUTH.csv ARCHITECTURE[=WEIGHTS] ...`` trains heads on each backbone
+with three fifths of the authors, compares them on the validation fifth alone, and writes ``backbones.md``.
+
+TRUTH.csv has the columns id, path, latitude, longitude, author.
+"""
+
+import argparse
+import datetime
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from benchmarks.__main__ import machine
+from helpers import data_lists, devices, inputs, metrics, models, notebooks, paths, progress, training
+
+FOLDS, SEED, IMAGE_SIZE = 5, 7, 224
+NEAREST = "nearest neighbour"
+HERE = Path(__file__).resolve().parent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.real_photos", description=__doc__)
+    parser.add_argument("what", choices=["folds", "backbones"])
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("truth", type=Path)
+    parser.add_argument("architectures", nargs="*", help="of backbones: ARCHITECTURE or ARCHITECTURE=WEIGHTS")
+    arguments = parser.parse_args()
+    truth = pd.read_csv(arguments.truth, dtype={"id": str, "author": str})
+    truth["fold"] = folds(truth)
+    with tempfile.TemporaryDirectory() as root:
+        os.environ["PHOTO_GEOLOCATION_ROOT"] = root
+        if arguments.what == "folds":
+            text, file = folds_page(truth, arguments.photos), "real_photos.md"
+        else:
+            text, file = backbones_page(truth, arguments.photos, arguments.architectures), "backbones.md"
+    with paths.replacing(HERE / file) as temporary:
+        temporary.write_text(text)
+    print(text)
+
+
+def folds(truth: pd.DataFrame) -> pd.Series:
+    """Fold of each photo: authors in an order that their names and the seed decide, each into the smallest fold."""
+    authors = truth["author"].fillna(truth["id"])
+    sizes = [0] * FOLDS
+    fold_of = {}
+    by_author = authors.value_counts()
+    for author in sorted(by_author.index, key=lambda name: hashlib.sha256(f"{SEED} {name}".encode()).digest()):
+        fold_of[author] = int(np.argmin(sizes))
+        sizes[fold_of[author]] += by_author[author]
+    return authors.map(fold_of)
+
+
+def folds_page(truth: pd.DataFrame, photos: Path) -> str:
+    """Table over all photos, each placed by the run that has not seen its author."""
+    parts = []
+    for fold in range(FOLDS):
+        dataset = make_inputs(truth, photos, test=fold, validation=(fold + 1) % FOLDS)
+        given = {"dataset": dataset, "photo_root": str(photos)}
+        run = notebooks.run("04_training/train", {**given, "image_size": IMAGE_SIZE})
+        results = notebooks.run("05_evaluation/evaluate", {**given, "run": run.name})
+        predictions = pd.read_parquet(results / "predictions.parquet")
+        nearest = nearest_neighbours(data_lists.read(dataset), photos)
+        parts.append(predictions.merge(nearest, on="id", validate="one_to_one"))
+    predictions = pd.concat(parts)
+    models_in_order = [name for name in predictions if name.startswith("distance_km_")]
+    distance_km = {name.removeprefix("distance_km_"): predictions[name] for name in models_in_order}
+    table = metrics.markdown(metrics.interval_table(distance_km, predictions["author"], seed=SEED))
+    by_confidence = metrics.by_group(
+        predictions["distance_km"], metrics.confidence_quarters(predictions["confidence"])
+    ).round(3)
+    settings = training.Settings(**notebooks.defaults("04_training/train"))
+    return f"""# Accuracy on {len(truth):,} real photos
+
+{FOLDS} folds grouped by author: every photo is placed by a run that was trained on three fifths of the authors, with
+another fifth for validation. {settings.architecture} at {IMAGE_SIZE} px, all else as in the notebooks' defaults.
+{NEAREST.capitalize()}: the place of the training photo with the most similar features of the same backbone.
+Measured on {datetime.date.today()}, {machine()}, seed {SEED}.
+
+    python -m benchmarks.real_photos folds PHOTOS TRUTH.csv
+
+{table}
+The photos in quarters by the confidence of the guess:
+
+{plain_table(by_confidence)}
+"""
+
+
+def backbones_page(truth: pd.DataFrame, photos: Path, architectures: list[str]) -> str:
+    """Validation accuracy and speed of each backbone, on the same photos in the same process."""
+    dataset = make_inputs(truth, photos, test=0, validation=1)
+    rows = []
+    for named in architectures:
+        architecture, _, weights = named.partition("=")
+        parameters = notebooks.defaults("04_training/train")
+        parameters |= {"dataset": dataset, "photo_root": str(photos), "image_size": IMAGE_SIZE}
+        parameters |= {"architecture": architecture, "weights": weights or "default"}
+        with tempfile.TemporaryDirectory() as folder:
+            settings = training.Settings(**parameters)
+            training.train(settings, Path(folder))
+            curves = pd.read_json(Path(folder) / "metrics.jsonl", lines=True)
+        seen = sum(len(training.read_split(settings, split)) for split in ("train", "validation"))
+        best = curves[curves["epoch"] == training.best_epoch(curves)].iloc[0]
+        shares = {f"{km} km": f"{100 * best[f'within_{km}km']:.1f} %" for km in metrics.THRESHOLDS_KM}
+        speed = f"{seen / curves['seconds'].iloc[0]:.0f}"
+        median = f"{best['median_km']:,.0f}"
+        rows.append({"backbone": architecture, "photos/s": speed, **shares, "median km": median})
+    validation = int((truth["fold"] == 1).sum())
+    return f"""# Which backbone
+
+Heads on frozen features of three fifths of the authors, `f*` on one central crop of the {validation} photos of the
+validation fifth, at the best epoch; photos/s is that of the features, decoding included, one backbone after the other
+in one process. Measured on {datetime.date.today()}, {machine()}, seed {SEED}, {IMAGE_SIZE} px.
+
+    python -m benchmarks.real_photos backbones PHOTOS TRUTH.csv {" ".join(a.partition("=")[0] for a in architectures)}
+
+{plain_table(pd.DataFrame(rows))}
+"""
+
+
+def make_inputs(truth: pd.DataFrame, photos: Path, *, test: int, validation: int) -> str:
+    """Run the notebooks up to the cells on one division of the authors, and name the dataset."""
+    dataset = f"real-{test}"
+    split = truth["fold"].map({test: "test", validation: "validation"}).fillna("train")
+    file = paths.root() / f"{dataset}.csv"
+    columns = ["id", "path", "latitude", "longitude", "author"]
+    truth[columns].assign(split=split).to_csv(file, index=False)
+    given = {"dataset": dataset, "photo_root": str(photos)}
+    notebooks.run("01_data/make_list", {**given, "truth": str(file)})
+    notebooks.run("03_partitioning/build_cells", {"dataset": dataset})
+    return dataset
+
+
+@torch.inference_mode()
+def nearest_neighbours(rows: pd.DataFrame, photos: Path) -> pd.DataFrame:
+    """Distance of each test photo to the training photo whose features are the most similar to its own."""
+    device = devices.best_device()
+    settings = training.Settings(**notebooks.defaults("04_training/train"))
+    features = {}
+    for split in ("train", "test"):
+        part = rows[rows["split"] == split]
+        features[split] = backbone_features(part, photos, settings.architecture, device)
+    train, test = rows[rows["split"] == "train"], rows[rows["split"] == "test"]
+    nearest = train.iloc[(features["test"] @ features["train"].T).argmax(1).cpu().numpy()]
+    distance_km = metrics.great_circle_km(
+        *(table[name].to_numpy() for table in (test, nearest) for name in ("latitude", "longitude"))
+    )
+    return pd.DataFrame({"id": test["id"].to_numpy(), f"distance_km_{NEAREST}": distance_km})
+
+
+_cache: dict[str, torch.Tensor] = {}
+
+
+def backbone_features(rows: pd.DataFrame, photos: Path, architecture: str, device: torch.device) -> torch.Tensor:
+    """Features of the central crops, of length one; kept, because every fold asks for those of all photos."""
+    absent = rows[~rows["id"].isin(_cache.keys())]
+    if len(absent):
+        model = models.Geolocator(architecture, {}).to(device).eval()
+        views = inputs.PhotoViews(absent, photos, IMAGE_SIZE, "centre")
+        batches = inputs.batches(views, range(len(absent)), 64)
+        seen = progress.track(batches, "features", -(-len(absent) // 64), unit="batches of 64 photos")
+        found = torch.cat([model.features(batch.to(device)) for batch in seen])
+        _cache.update(zip(absent["id"], torch.nn.functional.normalize(found), strict=True))
+    return torch.stack([_cache[photo] for photo in rows["id"]])
+
+
+def plain_table(table: pd.DataFrame) -> str:
+    """A table in Markdown."""
+    lines = [table.columns, ["---"] * len(table.columns), *table.to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()

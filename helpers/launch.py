@@ -1,0 +1,82 @@
+"""Start training from a notebook on every device of the machine."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import deque
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from helpers import progress, training
+
+_SECONDS_TO_END = 15.0
+_RAISED = re.compile(r"(?:\[rank\d+\]: ?)?(?:\w+\.)*([A-Z]\w*: .+)")
+
+
+class TrainingFailed(RuntimeError):
+    """The training process ended with an error."""
+
+
+def train(settings: training.Settings, folder: Path, processes: int = 1) -> pd.DataFrame:
+    """Train in `processes` child processes, one per device, and return the metrics by epoch.
+
+    The children run under torchrun in a session of their own. Their output is shown as it comes and kept in
+    ``train.log``. They end when this process is interrupted, terminated or killed.
+
+    Raises
+    ------
+    TrainingFailed
+        With the error of the first process that failed.
+    """
+    settings_file = folder / "settings.json"
+    settings_file.write_text(json.dumps(asdict(settings)))
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"),
+        *("-m", "helpers.training", str(settings_file), str(folder)),
+    ]
+    environment = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
+    child = subprocess.Popen(
+        command,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        preexec_fn=training.end_with_parent,
+    )
+    tail: deque[str] = deque(maxlen=400)
+    try:
+        with (folder / "train.log").open("w") as log:
+            for line in child.stdout or ():
+                log.write(line)
+                tail.append(line.rstrip())
+                progress.show(line.rstrip())
+        child.wait()
+    finally:
+        if child.poll() is None:
+            child.terminate()  # torchrun passes it on to its workers, which a kill would leave behind
+            try:
+                child.wait(_SECONDS_TO_END)
+            except subprocess.TimeoutExpired:
+                os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
+    if child.returncode:
+        raise TrainingFailed(_cause(list(tail)) or f"the training process ended with code {child.returncode}")
+    settings_file.unlink()
+    return pd.read_json(folder / "metrics.jsonl", lines=True)
+
+
+def _cause(lines: list[str]) -> str:
+    """Message of the first exception in a log, that of torchrun itself left out.
+
+    Examples
+    --------
+    >>> _cause(["epoch 1/3: train loss 3", "Traceback ...", "[rank0]: helpers.data_lists.MissingList: no list", "E: x"])
+    'MissingList: no list'
+    """
+    return next((match[1] for line in lines if (match := _RAISED.match(line))), "")

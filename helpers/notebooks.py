@@ -1,0 +1,267 @@
+"""Run a notebook with checked parameters.
+
+Within a notebook, :func:`parameters` checks what papermill or a reader has set, and :func:`require` names the output of
+an earlier stage. From a shell, ``python -m helpers.notebooks 04_training/train -p partition multi`` runs a notebook,
+keeps the executed copy beside what it made, and does nothing where that is still current.
+"""
+
+import argparse
+import ast
+import difflib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from helpers import data_lists, manifests, paths, progress
+
+# What each notebook makes: the folder that holds its manifest.
+OUTPUTS: dict[str, Callable[[Mapping[str, Any]], Path]] = {
+    "01_data/make_list": lambda p: paths.list_notes(p["dataset"]),
+    "02_scenes/classify_scenes": lambda p: paths.scenes(p["dataset"]),
+    "03_partitioning/build_cells": lambda p: paths.cells(p["dataset"]),
+    "04_training/train": lambda p: paths.run(p["run_name"] or default_run_name(p["dataset"], p["partition"])),
+    "05_evaluation/evaluate": lambda p: paths.results(p["run"], p["dataset"]),
+}
+_INJECTED = "# Parameters\n"  # papermill begins the cell that it injects with this line
+
+
+class ParameterError(ValueError):
+    """A parameter that a notebook does not have, or a value that it cannot take."""
+
+
+class MissingInput(FileNotFoundError):
+    """An output of an earlier stage that is not there."""
+
+
+def default_run_name(dataset: str, partition: str) -> str:
+    """Name of a run that is given none.
+
+    Examples
+    --------
+    >>> default_run_name("toy-earth", "multi")
+    'toy-earth-multi'
+    """
+    return f"{dataset}-{partition}"
+
+
+def defaults(notebook: str) -> dict[str, Any]:
+    """Parameters of a source notebook with their defaults, in the order in which it lists them."""
+    cells = json.loads(paths.notebook(notebook).read_text(encoding="utf-8"))["cells"]
+    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    if len(tagged) != 1:
+        raise ValueError(f"{notebook}.ipynb has {len(tagged)} cells tagged 'parameters', it needs exactly one")
+    return {
+        name: ast.literal_eval(statement.value)
+        for statement in ast.parse("".join(tagged[0]["source"])).body
+        if isinstance(statement, ast.Assign)
+        for name in _assigned(statement)
+    }
+
+
+def parameters(notebook: str, variables: Mapping[str, Any], **choices: Iterable[str]) -> SimpleNamespace:
+    """Check the parameters of the notebook that calls this, before any work starts.
+
+    Parameters
+    ----------
+    notebook : str
+        Which notebook it is, e.g. ``"04_training/train"``.
+    variables : mapping
+        The notebook's ``globals()``.
+    **choices : iterable of str
+        Words that a parameter can take, for those that take words.
+
+    Returns
+    -------
+    types.SimpleNamespace
+        The parameters as attributes, each of the type of its default.
+
+    Raises
+    ------
+    ParameterError
+        For a parameter that papermill has injected but the notebook does not have, for a value of the wrong type, and
+        for a word that is not among the choices. The nearest valid one is named.
+    """
+    known = defaults(notebook)
+    injected = next((source for source in reversed(variables.get("In", [])) if source.startswith(_INJECTED)), "")
+    given = [name for statement in ast.parse(injected).body for name in _assigned(statement)]
+    return SimpleNamespace(**_checked(notebook, known, {name: variables[name] for name in [*known, *given]}, choices))
+
+
+def require(notebook: str, checked: Collection[str] | None = None, **given: Any) -> Path:
+    """Folder that an earlier stage's `notebook` makes, sure to be there and up to date.
+
+    Parameters
+    ----------
+    notebook : str
+        Which one, e.g. ``"03_partitioning/build_cells"``.
+    checked : collection of str, optional
+        Inputs that must not have changed since, by default all that its manifest names.
+    **given
+        Parameters that it needs.
+
+    Raises
+    ------
+    MissingInput
+        Naming the command, for any dataset but the embedded one, whose missing or stale outputs are made on the way.
+    """
+    folder = OUTPUTS[notebook]({**defaults(notebook), "dataset": "", **given})
+    try:
+        manifests.check(folder, checked)
+        return folder
+    except FileNotFoundError:
+        problem = f"{folder.relative_to(paths.root())} is not there yet"
+        remedy = f". Make it first: {manifests.command(notebook, given)}"
+    except manifests.StaleOutput as stale:
+        problem, remedy = str(stale), ""
+    if given.get("dataset") != data_lists.EMBEDDED:
+        raise MissingInput(problem + remedy)
+    print(f"{problem}. Running {notebook}.ipynb for {data_lists.EMBEDDED} on the way", flush=True)
+    _run_in_child(notebook, given)
+    return folder
+
+
+def require_list(dataset: str) -> Path:
+    """Data list of a dataset; that of the embedded one is made on the way, any other is left to its reader to miss."""
+    path = paths.data_list(dataset)
+    if dataset == data_lists.EMBEDDED and not path.exists():
+        print(
+            f"{path.relative_to(paths.root())} is not there yet. Running 01_data/make_list.ipynb on the way", flush=True
+        )
+        _run_in_child("01_data/make_list", {"dataset": dataset})
+    return path
+
+
+def require_run(run_name: str) -> Path:
+    """Folder of a training run; one of the embedded dataset under its default name is trained on the way.
+
+    A run carries its cells, so only its data list must not have changed: else photos that it was trained on could by
+    now be test photos.
+    """
+    prefix, partitions = f"{data_lists.EMBEDDED}-", ("coarse", "middle", "fine", "multi")
+    embedded = run_name in [prefix + partition for partition in partitions]
+    given = {"dataset": data_lists.EMBEDDED, "partition": run_name.removeprefix(prefix)} if embedded else {}
+    return require("04_training/train", ["data list"], **given, run_name=run_name)
+
+
+def _run_in_child(notebook: str, given: Mapping[str, Any]) -> None:
+    call = [sys.executable, "-m", "helpers.notebooks", notebook]
+    for name, value in given.items():
+        call += ["-p", name, str(value)]
+    # Lines, not bars: the child's output ends up inside this notebook.
+    environment = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
+    with subprocess.Popen(call, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:
+        for line in child.stdout or ():
+            progress.show(line.rstrip())
+    if child.returncode:
+        raise RuntimeError(f"{notebook}.ipynb failed, see above")
+
+
+def run(notebook: str, given: Mapping[str, Any]) -> Path:
+    """Run a notebook headless unless its output is current, and return its output folder.
+
+    The executed copy is kept in that folder. What the notebook prints appears as it is printed.
+
+    Raises
+    ------
+    ParameterError
+        Before anything starts, for an unknown parameter or a value of the wrong type.
+    papermill.PapermillExecutionError
+        If a cell fails.
+    """
+    import papermill  # takes a second, which the notebooks that only check their parameters need not wait for
+
+    all_parameters = _checked(notebook, defaults(notebook), {**defaults(notebook), **given}, {})
+    folder = OUTPUTS[notebook](all_parameters)
+    if manifests.is_current(folder, notebook, all_parameters):
+        print(f"{notebook}: {folder.relative_to(paths.root())} is current", flush=True)
+        return folder
+    print(f"{notebook}: running", flush=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        executed = Path(temporary) / f"{Path(notebook).name}.ipynb"
+        papermill.execute_notebook(
+            paths.notebook(notebook),
+            executed,
+            parameters=dict(given),
+            progress_bar=False,
+            stdout_file=sys.stdout,
+            extra_arguments=["--log-level=ERROR"],  # of the kernel, which else warns of its plain local sockets
+        )
+        shutil.move(executed, folder)
+    return folder
+
+
+def _assigned(statement: ast.stmt) -> list[str]:
+    targets = statement.targets if isinstance(statement, ast.Assign) else []
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+def _checked(
+    notebook: str, known: Mapping[str, Any], given: Mapping[str, Any], choices: Mapping[str, Iterable[str]]
+) -> dict[str, Any]:
+    for name in given:
+        if name not in known:
+            raise ParameterError(
+                f"{notebook}.ipynb has no parameter {name!r}{_nearest(name, known)}. It has: {', '.join(known)}"
+            )
+    checked = {name: _converted(name, given[name], default) for name, default in known.items()}
+    for name, words in choices.items():
+        if checked[name] not in words:
+            raise ParameterError(
+                f"{name} cannot be {checked[name]!r}{_nearest(checked[name], words)}. It takes: {', '.join(words)}"
+            )
+    return checked
+
+
+def _converted(name: str, value: Any, default: Any) -> Any:
+    # papermill's -p makes numbers of words that look like numbers, and leaves `true` a word.
+    kind = type(default)
+    if kind is bool and str(value).lower() in ("true", "false"):
+        return str(value).lower() == "true"
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if kind is str and isinstance(value, str | int | float) and not isinstance(value, bool):
+        return str(value)
+    if type(value) is not kind:
+        raise ParameterError(f"{name} takes {_KINDS[kind]} such as {default!r}, not {value!r}")
+    return value
+
+
+_KINDS: dict[type, str] = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
+
+
+def _nearest(word: str, words: Iterable[str]) -> str:
+    nearest = difflib.get_close_matches(str(word), list(words), n=1)
+    return f", did you mean {nearest[0]!r}?" if nearest else ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m helpers.notebooks", description="Run a notebook unless its output is current."
+    )
+    parser.add_argument("notebook", choices=OUTPUTS)
+    parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="parameters")
+    arguments = parser.parse_args()
+    given = {name: _literal(value) for name, value in arguments.parameters}
+    try:
+        run(arguments.notebook, given)
+    except ParameterError as error:
+        sys.exit(str(error))
+
+
+def _literal(word: str) -> Any:
+    try:
+        value = ast.literal_eval(word)
+    except (ValueError, SyntaxError):
+        return word
+    return value if isinstance(value, bool | int | float) else word
+
+
+if __name__ == "__main__":
+    main()

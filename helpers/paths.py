@@ -1,0 +1,100 @@
+"""Where stages and outputs live.
+
+Nothing here depends on the current directory. Outputs go beside the notebooks of this checkout, or below the
+folder that the environment variable ``PHOTO_GEOLOCATION_ROOT`` names, which tests use to keep the checkout clean.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parent.parent
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def root() -> Path:
+    """Folder that holds ``data-lists`` and the outputs of every stage."""
+    return Path(os.environ.get("PHOTO_GEOLOCATION_ROOT") or SOURCE)
+
+
+def notebook(name: str) -> Path:
+    """Source notebook of a stage, e.g. ``04_training/train``."""
+    return SOURCE / f"{name}.ipynb"
+
+
+def data_list(dataset: str) -> Path:
+    """The list that says which photos a dataset has."""
+    return root() / "data-lists" / f"{checked_name(dataset)}.csv"
+
+
+def list_notes(dataset: str) -> Path:
+    """Folder with the manifest and the figures of a dataset's list."""
+    return root() / "01_data" / "lists" / checked_name(dataset)
+
+
+def photos(dataset: str) -> Path:
+    """Folder of a dataset's photos, unless a ``photo_root`` is given."""
+    return root() / "01_data" / "photos" / checked_name(dataset)
+
+
+def scenes(dataset: str) -> Path:
+    """Folder with the scenes of a dataset's photos."""
+    return root() / "02_scenes" / "scenes" / checked_name(dataset)
+
+
+def cells(dataset: str) -> Path:
+    """Folder with the partitions of a dataset and the labels of its photos."""
+    return root() / "03_partitioning" / "cells" / checked_name(dataset)
+
+
+def run(run_name: str) -> Path:
+    """Folder of one training run."""
+    return root() / "04_training" / "runs" / checked_name(run_name)
+
+
+def results(run_name: str, dataset: str) -> Path:
+    """Folder with the results of a run on a dataset."""
+    return root() / "05_evaluation" / "results" / checked_name(run_name) / checked_name(dataset)
+
+
+def checked_name(name: str) -> str:
+    """Return `name` if it is safe as one file name, else raise ``ValueError``.
+
+    Examples
+    --------
+    >>> checked_name("my-photos_2024")
+    'my-photos_2024'
+    >>> checked_name("../secret")
+    Traceback (most recent call last):
+    ...
+    ValueError: '../secret' cannot name a dataset or a run: use letters, digits, '.', '_' and '-', at most 100
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} cannot name a dataset or a run: use letters, digits, '.', '_' and '-', at most 100")
+    return name
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; it becomes `path` on success and vanishes on any failure.
+
+    So a reader sees the old file or the new one, never a half, even when the disk fills up.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with replacing(folder / "table.csv") as temporary:
+    ...     _ = temporary.write_text("id\\n")
+    >>> [file.name for file in folder.iterdir()]
+    ['table.csv']
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

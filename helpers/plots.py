@@ -1,0 +1,744 @@
+"""Figures and maps in one style: sized for a paper's column, safe for any colour vision, the same bytes each time."""
+
+import textwrap
+from collections.abc import Collection, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pyproj
+import shapely
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection, PathCollection, PolyCollection
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Polygon
+from matplotlib.path import Path as Outline
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
+from matplotlib.transforms import ScaledTranslation
+from numpy.typing import ArrayLike, NDArray
+
+from helpers import metrics, paths, places
+
+SINGLE_COLUMN, DOUBLE_COLUMN = 3.4, 7.0  # inches, in a two-column paper
+
+# Okabe & Ito's colours, told apart with any colour vision; without their yellow, too faint on white.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = "os^Dv*P"
+# From right to lost. The last is dark because most photos of a hard test set are lost, and should be seen to be.
+ERROR_COLORS = ("#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#4A1942")
+SPLIT_COLORS = {"train": "#56B4E9", "validation": "#E69F00", "test": "#4A1942"}
+
+_GREY, _LAND, _SEA = "#6B6B6B", "#DCD9D2", "#F6F8FA"
+_STYLE: Any = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so every machine draws the same
+    "font.size": 7.5,
+    "axes.titlesize": 8.5,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 7.5,
+    "axes.linewidth": 0.6,
+    "axes.edgecolor": _GREY,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E6E6E6",
+    "grid.linewidth": 0.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "xtick.color": _GREY,
+    "ytick.color": _GREY,
+    "xtick.labelcolor": "black",
+    "ytick.labelcolor": "black",
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3.5,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "figure.dpi": 150,
+    "figure.facecolor": "white",  # or a dark page would swallow the labels
+    "savefig.facecolor": "white",
+    "text.parse_math": False,  # a "$" in a photo's or a model's name is a "$"
+    "pdf.fonttype": 42,  # text stays text
+}
+_styled = matplotlib.rc_context(_STYLE)  # as a decorator
+
+# Without date and version, the same figure is the same file.
+_METADATA: dict[str, dict[str, Any]] = {
+    ".png": {"Software": None},
+    ".pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+}
+
+# Equal Earth (Šavrič, Patterson & Jenny, 2019) keeps areas, so densities on it are honest. Its unit here is the km.
+_EQUAL_EARTH = pyproj.Proj(f"+proj=eqearth +R={metrics.EARTH_RADIUS_KM}")
+_EAST_KM, _NORTH_KM = _EQUAL_EARTH(180, 0)[0], _EQUAL_EARTH(0, 90)[1]
+
+
+@_styled
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as ``.png`` (200 dpi) or ``.pdf``: the same bytes for the same figure, whole or not at all.
+
+    Raises
+    ------
+    ValueError
+        If `path` ends in neither.
+    """
+    if path.suffix not in _METADATA:
+        raise ValueError(f"{path.name!r} does not name a figure: end it in {' or '.join(_METADATA)}")
+    with paths.replacing(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:], dpi=200, metadata=_METADATA[path.suffix])
+
+
+@_styled
+def accuracy_plot(
+    table: pd.DataFrame,
+    title: str = "",
+    *,
+    baselines: Collection[str] = (metrics.RANDOM_TRAINING_PHOTO, metrics.MOST_LIKELY_CELL),
+    width: float = DOUBLE_COLUMN,
+) -> Figure:
+    """Accuracy against the distance threshold: a line per model, whiskers for its 95 % intervals.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`helpers.metrics.interval_table`, or without whiskers from :func:`helpers.metrics.accuracy_table`.
+    title : str
+    baselines : collection of str
+        Models to draw grey and dashed.
+    width : float
+        Of the figure, in inches.
+
+    Notes
+    -----
+    Models are set two points apart, so that no whisker hides another; the middle one is at the threshold.
+    """
+    wide = width > 5
+    labels = {model: textwrap.fill(model, 28 if wide else 50) for model in table["model"]}
+    legend_height = 0.45 + 0.15 * sum(label.count("\n") + 1 for label in labels.values())
+    height = max(2.9, legend_height) if wide else 2.3 + legend_height
+    figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
+    looks = _looks(table["model"], baselines)
+    ranked = table.sort_values(metrics.SHARES[-1], ascending=False, kind="stable")
+    for place, row in enumerate(ranked.to_dict("records")):
+        look = looks[row["model"]]
+        points_aside = (place - (len(table) - 1) / 2) * 2
+        transform = axes.transData + ScaledTranslation(points_aside / 72, 0, figure.dpi_scale_trans)
+        percent = [100 * row[share] for share in metrics.SHARES]
+        axes.plot(
+            metrics.THRESHOLDS_KM, percent, label=labels[row["model"]], transform=transform, clip_on=False, **look
+        )
+        for threshold, share in zip(metrics.THRESHOLDS_KM, metrics.SHARES, strict=True):
+            interval = [100 * row.get(f"{share}_{end}", np.nan) for end in ("low", "high")]
+            axes.plot([threshold] * 2, interval, color=look["color"], linewidth=0.8, transform=transform, clip_on=False)
+    axes.set_xscale("log")
+    axes.set_xlim(0.7, 3600)
+    axes.set_xticks(
+        metrics.THRESHOLDS_KM,
+        [f"{threshold:,}\n{level}" for threshold, level in zip(metrics.THRESHOLDS_KM, metrics.LEVELS, strict=True)],
+        fontsize=7 if wide else 6.3,
+    )
+    axes.xaxis.set_minor_locator(NullLocator())
+    highest = float(np.nanmax(table.filter(regex="^within_").to_numpy(dtype=np.float64)))
+    axes.set_ylim(0, min(100, max(100 * highest * 1.05, 1)))
+    axes.yaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+    axes.set_xlabel("Great-circle distance to the true place (km)")
+    axes.set_ylabel("Photos within it (%)")
+    axes.set_title(title)
+    photos = " or ".join(f"{number:,}" for number in sorted(set(table["photos"])))
+    figure.legend(
+        loc="outside right upper" if wide else "outside lower left",
+        title=f"photos: {photos}" + ("\nwhiskers: 95 % intervals" if f"{metrics.SHARES[0]}_low" in table else ""),
+        title_fontsize=7,
+        alignment="left",
+    )
+    return _finished(figure)
+
+
+@_styled
+def error_map(
+    latitude: ArrayLike,
+    longitude: ArrayLike,
+    predicted_latitude: ArrayLike,
+    predicted_longitude: ArrayLike,
+    title: str = "",
+    *,
+    drawn: int = 150,
+    seed: int = 0,
+    width: float = DOUBLE_COLUMN,
+) -> Figure:
+    """World map of the true places, each joined to its prediction by the great circle between them.
+
+    Parameters
+    ----------
+    latitude, longitude, predicted_latitude, predicted_longitude : array_like of float, shape (n,)
+        Degrees.
+    title : str
+    drawn : int
+        Most photos to draw: with more, lines hide one another. The legend's shares are of all photos.
+    seed : int
+        Which photos those are; it is the same ones whatever the order of the rows.
+    width : float
+        Of the figure, in inches.
+    """
+    coordinates = np.column_stack([latitude, longitude, predicted_latitude, predicted_longitude]).astype(np.float64)
+    coordinates = coordinates[np.lexsort(coordinates.T)]
+    distance = metrics.great_circle_km(*coordinates.T)
+    bounds = metrics.THRESHOLDS_KM[1:]
+    # "left" because a distance equal to the threshold is within it.
+    error_class = np.searchsorted(bounds, distance, side="left")
+    shares = np.bincount(error_class, minlength=len(ERROR_COLORS)) / max(len(distance), 1)
+    names = [f"≤ {bound:,} km" for bound in bounds] + [f"> {bounds[-1]:,} km"]
+
+    sample = np.sort(np.random.default_rng(seed).permutation(len(distance))[:drawn])
+    sample = sample[np.argsort(-distance[sample], kind="stable")]  # so that the near ones lie on top
+    columns = 5 if width > 5 else 3
+    figure, (axes,) = _maps([title], width, below=0.55 if width > 5 else 0.75)
+    for photo in sample:
+        color = ERROR_COLORS[error_class[photo]]
+        arc = [project(*piece.T) for piece in great_circle_arc(*coordinates[photo])]
+        axes.add_collection(LineCollection(arc, colors=color, linewidths=0.6, alpha=0.35, zorder=3))
+    x, y = project(*coordinates[sample, :2].T).T
+    axes.scatter(
+        x,
+        y,
+        s=9 if width > 5 else 5,
+        c=[ERROR_COLORS[index] for index in error_class[sample]],
+        edgecolors="white",
+        linewidths=0.3,
+        clip_on=False,
+        zorder=4,
+    )
+    entries = [
+        _dot(color, f"{name}: {100 * share:.0f} %")
+        for color, name, share in zip(ERROR_COLORS, names, shares, strict=True)
+    ]
+    some = f"{len(sample):,} of {len(distance):,} photos, drawn at random." if len(sample) < len(distance) else ""
+    _below(figure, entries, columns, f"Dot: true place. Line: great circle to the prediction. {some}")
+    return _finished(figure)
+
+
+@_styled
+def density_map(latitude: ArrayLike, longitude: ArrayLike, title: str = "", *, width: float = DOUBLE_COLUMN) -> Figure:
+    """World map of the number of photos per hexagon of equal area.
+
+    Parameters
+    ----------
+    latitude, longitude : array_like of float, shape (n,)
+        Degrees.
+    title : str
+    width : float
+        Of the figure, in inches.
+    """
+    figure, (axes,) = _maps([title], width, below=0.5)
+    across = 120
+    down = round(across * _NORTH_KM / _EAST_KM / np.sqrt(3))
+    photos = project(latitude, longitude)
+    hexagons = axes.hexbin(
+        *photos.T,
+        gridsize=(across, down),
+        extent=(-_EAST_KM, _EAST_KM, -_NORTH_KM, _NORTH_KM),
+        mincnt=1,
+        linewidths=0.1,
+        zorder=3,
+        cmap="viridis",
+    )
+    area_km2 = 2 * _EAST_KM / across * 2 * _NORTH_KM / down / 2  # two hexagons to each step of the lattice
+    norm = _count_norm(np.asarray(hexagons.get_array()))
+    hexagons.set_norm(norm)
+    _color_bar(figure, norm, f"Photos per hexagon of {round(area_km2, -3):,.0f} km²; {len(photos):,} photos in all")
+    return _finished(figure)
+
+
+@_styled
+def split_map(
+    latitude: ArrayLike, longitude: ArrayLike, split: ArrayLike, title: str = "", *, width: float = DOUBLE_COLUMN
+) -> Figure:
+    """World map of the photos, coloured by split.
+
+    Parameters
+    ----------
+    latitude, longitude : array_like of float, shape (n,)
+        Degrees.
+    split : array_like of str, shape (n,)
+        ``train``, ``validation`` or ``test``.
+    title : str
+    width : float
+        Of the figure, in inches.
+    """
+    splits = list(SPLIT_COLORS)
+    index = pd.Index(splits).get_indexer(pd.Index(np.asarray(split, dtype=object)))
+    if (index < 0).any():
+        raise ValueError(f"{str(np.asarray(split)[index < 0][0])!r} is no split: use {', '.join(splits)}")
+    photos = project(latitude, longitude)
+    # The held-out photos on top, as they are few, and shuffled, or test would hide validation. Sorted before, so that
+    # the rows' order changes nothing.
+    order = np.random.default_rng(0).permutation(np.lexsort([index, *photos.T]))
+    order = order[np.argsort(index[order] > 0, kind="stable")]
+    figure, (axes,) = _maps([title], width, below=0.5)
+    size = float(np.clip(4000 / max(len(photos), 1), 0.6, 8)) * width / DOUBLE_COLUMN
+    colors = np.array(list(SPLIT_COLORS.values()), dtype=object)[index[order]]
+    x, y = photos[order].T
+    axes.scatter(x, y, s=size, c=list(colors), linewidths=0, zorder=3, rasterized=True)
+    counts = np.bincount(index, minlength=len(splits))
+    entries = [
+        _dot(SPLIT_COLORS[name], f"{name}: {count:,}") for name, count in zip(splits, counts, strict=True) if count
+    ]
+    _below(figure, entries, len(splits), "Held-out photos are drawn on top.")
+    return _finished(figure)
+
+
+@_styled
+def cells_map(
+    partitions: Mapping[str, tuple[Sequence[shapely.Polygon], ArrayLike]], *, width: float = DOUBLE_COLUMN
+) -> Figure:
+    """World maps of partitions, a panel each, cells coloured by their number of photos.
+
+    Parameters
+    ----------
+    partitions : mapping of str to (sequence of shapely.Polygon, array_like of int)
+        Name of each partition; its cells in degrees (x longitude, y latitude), without holes, their edges great
+        circles as those of S2 cells are; and the photos per cell.
+    width : float
+        Of the figure, in inches.
+
+    Raises
+    ------
+    ValueError
+        If a partition has not as many counts as cells, or a cell holds a pole inside.
+    """
+    counts = {name: np.asarray(photos, dtype=np.float64) for name, (_, photos) in partitions.items()}
+    titles = [f"{name}: {len(photos):,} cells" for name, photos in counts.items()]
+    flat = {}
+    for name, (cells, _) in partitions.items():
+        if len(cells) != len(counts[name]):
+            raise ValueError(f"partition {name!r} has {len(cells)} cells but {len(counts[name])} counts of photos")
+        flat[name] = flat_polygons(cells)
+    free_quarter = width > 5 and len(titles) == 3
+    figure, panels = _maps(titles, width, below=0.05 if free_quarter else 0.5)
+    norm = _count_norm(np.concatenate(list(counts.values())))
+    for axes, (name, (pieces, cell)) in zip(panels, flat.items(), strict=True):
+        # Edges as thin as the cell is small, or they would hide the cells of a city.
+        size_km = np.array([np.ptp(piece, axis=0).max() for piece in pieces])
+        axes.add_collection(
+            PolyCollection(
+                pieces,
+                array=counts[name][cell],
+                norm=norm,
+                cmap="viridis",
+                edgecolors="white",
+                linewidths=(size_km / 8000).clip(0.01, 0.2),
+                zorder=3,
+            )
+        )
+        axes.add_collection(
+            PathCollection(_land(), facecolors="none", edgecolors="black", linewidths=0.12, alpha=0.6, zorder=4)
+        )
+    where = {"middle": 0.75, "bottom": 0.95, "width": 0.4} if free_quarter else {}
+    _color_bar(figure, norm, "Training photos per cell", **where)
+    return _finished(figure)
+
+
+@_styled
+def training_curves(table: pd.DataFrame, title: str = "", *, width: float = DOUBLE_COLUMN) -> Figure:
+    """Losses, and accuracies on the validation photos, by epoch.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row per epoch: ``epoch, train_loss, validation_loss, within_25km, within_200km, within_750km,
+        within_2500km`` (shares from 0 to 1).
+    title : str
+    width : float
+        Of the figure, in inches.
+    """
+    shape, height = ((1, 2), 2.6) if width > 5 else ((2, 1), 4.4)
+    figure, (losses, accuracies) = plt.subplots(*shape, figsize=(width, height), layout="constrained")
+    losses.plot(table["epoch"], table["train_loss"], "o-", color=PALETTE[0], label="training")
+    losses.plot(table["epoch"], table["validation_loss"], "s--", color=PALETTE[1], label="validation")
+    losses.set_ylabel("Loss (nats)")
+    shades = matplotlib.colormaps["viridis"](np.linspace(0, 0.8, len(metrics.THRESHOLDS_KM) - 1))
+    for threshold, share, shade in zip(metrics.THRESHOLDS_KM[:0:-1], metrics.SHARES[:0:-1], shades, strict=True):
+        accuracies.plot(table["epoch"], 100 * table[share], "o-", color=shade, label=f"{threshold:,} km")
+    accuracies.set_ylim(bottom=0)
+    accuracies.set_ylabel("Validation photos within (%)")
+    first, last = table["epoch"].min(), table["epoch"].max()
+    for axes in (losses, accuracies):
+        plt.setp(axes.lines, markersize=2.5)
+        axes.set_xlim(first - 0.5, last + 0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
+        axes.set_xlabel("Epoch")
+        axes.legend(
+            loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=4, handlelength=1.4, handletextpad=0.4, columnspacing=1
+        )
+    figure.suptitle(title, x=0.01, ha="left", fontsize=8.5)
+    return _finished(figure)
+
+
+@_styled
+def contact_sheet(
+    images: Sequence[NDArray[np.uint8]],
+    captions: Sequence[str],
+    title: str = "",
+    *,
+    columns: int = 10,
+    width: float = DOUBLE_COLUMN,
+) -> Figure:
+    """Photos side by side, each with a caption of at most two lines below it.
+
+    Parameters
+    ----------
+    images : sequence of ndarray of uint8, shape (height, width, 3)
+    captions : sequence of str
+        As many as images; what does not fit is cut with an ellipsis.
+    title : str
+    columns : int
+        Photos per row.
+    width : float
+        Of the figure, in inches.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many captions as images, or no image.
+    """
+    if len(images) != len(captions) or not len(images):
+        raise ValueError(f"{len(images)} images and {len(captions)} captions: give one caption per image, at least one")
+    columns = min(columns, max(len(images), 4))
+    tile = width / columns  # inches
+    size = float(np.clip(tile * 6.5, 3.5, 7))  # points
+    lines = [
+        textwrap.wrap(caption, max(int(tile * 72 / (size * 0.58)), 4), max_lines=2, placeholder="…")
+        for caption in captions
+    ]
+    caption_height = max(map(len, lines)) * size * 1.25 / 72 / tile + 0.06  # in tiles
+    rows = -(-len(images) // columns)
+    head = 0.25 if title else 0.0
+    height = rows * (1 + caption_height) * tile
+    figure = plt.figure(figsize=(width, height + head))
+    axes = figure.add_axes((0, 0, 1, height / (height + head)))
+    for place, (image, text) in enumerate(zip(images, lines, strict=True)):
+        row, column = divmod(place, columns)
+        top = row * (1 + caption_height)
+        # Fitted into a square with a thin gap, its shape kept, standing on its caption.
+        high, wide = 0.97 * np.array(image.shape[:2]) / max(image.shape[:2])
+        middle = column + 0.5
+        axes.imshow(
+            image,
+            extent=(middle - wide / 2, middle + wide / 2, top + 0.98, top + 0.98 - high),
+            aspect="auto",
+            interpolation="antialiased",
+        )
+        axes.text(middle, top + 1.0, "\n".join(text), fontsize=size, ha="center", va="top", linespacing=1.1)
+    axes.set(xlim=(0, columns), ylim=(rows * (1 + caption_height), 0))
+    axes.set_axis_off()
+    if title:
+        figure.text(0.06 / width, 1 - 0.06 / (height + head), title, fontsize=8.5, va="top")
+    return _finished(figure)
+
+
+@_styled
+def scene_bars(counts: pd.DataFrame, title: str = "", *, width: float = DOUBLE_COLUMN) -> Figure:
+    """Scene mix of each split, as shares of its photos.
+
+    Parameters
+    ----------
+    counts : DataFrame of int
+        Photos; one row per split, one column per scene.
+    title : str
+    width : float
+        Of the figure, in inches.
+
+    Raises
+    ------
+    ValueError
+        If there are more scenes than colours that the eye tells apart.
+    """
+    if counts.shape[1] > len(PALETTE):
+        raise ValueError(f"{counts.shape[1]} scenes are more than the {len(PALETTE)} colours: group them")
+    figure, axes = plt.subplots(figsize=(width, 0.85 + 0.28 * len(counts)), layout="constrained")
+    totals = counts.sum(axis=1)
+    shares = 100 * counts.div(totals.where(totals > 0, 1), axis=0)
+    left = np.zeros(len(counts))
+    rows = np.arange(len(counts))
+    for scene, color in zip(counts, PALETTE, strict=False):
+        bars = axes.barh(rows, shares[scene], left=left, color=color, height=0.72, label=str(scene))
+        labels = [f"{share:.0f} %" if share >= 8 else "" for share in shares[scene]]
+        axes.bar_label(bars, labels, label_type="center", color="white", fontsize=7)
+        left += shares[scene].to_numpy()
+    axes.set_yticks(rows, [f"{split} ({total:,})" for split, total in totals.items()])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 100)
+    axes.grid(visible=False)
+    axes.set_xlabel("Photos (%)")
+    axes.set_title(title)
+    figure.legend(loc="outside lower center", ncols=counts.shape[1], handlelength=1)
+    return _finished(figure)
+
+
+def world_map(axes: Axes) -> None:
+    """Draw the base of every map: sea, land with its borders, graticule every 30 degrees, Equal Earth projection.
+
+    Draw on it with :func:`project`; units are kilometres at the equator.
+    """
+    meridian = np.linspace(-90, 90, 91)
+    edge = np.concatenate([project(meridian, -180), project(meridian[::-1], 180)])
+    axes.add_patch(Polygon(edge, facecolor=_SEA, edgecolor="none", zorder=0))
+    lines = [project(meridian, longitude) for longitude in range(-150, 180, 30)]
+    lines += [project(latitude, [-180, 180]) for latitude in range(-60, 90, 30)]
+    axes.add_collection(LineCollection(lines, colors="#DFE4E8", linewidths=0.35, zorder=1))
+    axes.add_collection(PathCollection(_land(), facecolors=_LAND, edgecolors="white", linewidths=0.25, zorder=2))
+    axes.add_patch(Polygon(edge, facecolor="none", edgecolor="#A9B0B6", linewidth=0.6, zorder=5))
+    axes.set(aspect="equal", xlim=(-1.005 * _EAST_KM, 1.005 * _EAST_KM), ylim=(-1.01 * _NORTH_KM, 1.01 * _NORTH_KM))
+    axes.set_axis_off()
+
+
+def project(latitude: ArrayLike, longitude: ArrayLike) -> NDArray[np.float64]:
+    """Equal Earth position of each coordinate.
+
+    Parameters
+    ----------
+    latitude, longitude : array_like of float
+        Degrees; the shapes broadcast to (n,).
+
+    Returns
+    -------
+    ndarray of float64, shape (n, 2)
+        Kilometres east and north of 0° N, 0° E on the map.
+
+    Examples
+    --------
+    >>> project([0, 90], [180, 0]).round().tolist()
+    [[17244.0, 0.0], [0.0, 8393.0]]
+    """
+    north, east = np.broadcast_arrays(
+        np.atleast_1d(np.asarray(latitude, dtype=np.float64)), np.asarray(longitude, dtype=np.float64)
+    )
+    return np.column_stack(_EQUAL_EARTH(east.copy(), north.copy()))
+
+
+def great_circle_arc(
+    latitude_1: float, longitude_1: float, latitude_2: float, longitude_2: float
+) -> list[NDArray[np.float64]]:
+    """Shortest way between two coordinates, in degrees, at least one point per degree.
+
+    Returns
+    -------
+    list of ndarray of float64, shape (points, 2)
+        Latitude and longitude; cut at the date line and by a pole, so that no piece spans the map. Between opposite
+        coordinates, where every way is the shortest, it is one of them.
+
+    Examples
+    --------
+    >>> [piece[[0, -1]].round(1).tolist() for piece in great_circle_arc(0, 178, 0, -178)]
+    [[[0.0, 178.0], [0.0, 180.0]], [[0.0, -179.3], [0.0, -178.0]]]
+    """
+    start, end = _unit_vectors(np.array([[latitude_1, longitude_1], [latitude_2, longitude_2]]))
+    angle = np.arctan2(np.linalg.norm(np.cross(start, end)), start @ end)
+    ahead = end - (end @ start) * start
+    if np.linalg.norm(ahead) < 1e-9:  # same or opposite: no direction of its own, so take any
+        ahead = np.cross(start, np.eye(3)[np.argmin(np.abs(start))])
+    ahead /= np.linalg.norm(ahead)
+    step = np.linspace(0, angle, int(np.ceil(np.degrees(angle))) + 2)[:, None]
+    points = _degrees(np.cos(step) * start + np.sin(step) * ahead)
+    return np.split(points, np.flatnonzero(np.abs(np.diff(points[:, 1])) > 90) + 1)
+
+
+def flat_polygons(polygons: Sequence[shapely.Polygon]) -> tuple[list[NDArray[np.float64]], NDArray[np.intp]]:
+    """Lay polygons of great-circle edges onto the map, cut where they cross the date line.
+
+    Parameters
+    ----------
+    polygons : sequence of shapely.Polygon
+        Degrees (x longitude, y latitude), without holes; may cross the date line, or have a pole as a corner.
+
+    Returns
+    -------
+    pieces : list of ndarray of float64, shape (points, 2)
+        Outlines as :func:`project` gives them.
+    polygon : ndarray of int
+        For each piece, the number of the polygon it is of.
+
+    Raises
+    ------
+    ValueError
+        If a polygon holds a pole inside: no outline on this map can.
+    """
+    if not len(polygons):
+        return [], np.empty(0, dtype=np.intp)
+    corners, ring = shapely.get_coordinates(shapely.get_exterior_ring(np.asarray(polygons)), return_index=True)
+    inside = ring[1:] == ring[:-1]
+    start, end, ring = corners[:-1][inside, ::-1], corners[1:][inside, ::-1], ring[1:][inside]
+
+    # A straight line on the map is no great circle: put a point every half degree, for near a pole the bends are sharp.
+    a, b = _unit_vectors(start), _unit_vectors(end)
+    angle = np.arctan2(np.linalg.norm(np.cross(a, b), axis=1), (a * b).sum(axis=1))
+    parts = np.maximum(np.ceil(2 * np.degrees(angle)).astype(int), 1)
+    edge = np.repeat(np.arange(len(parts)), parts)
+    share = (np.arange(len(edge)) - np.repeat(np.cumsum(parts) - parts, parts)) / parts[edge]
+    points = start[edge]
+    between = share > 0
+    on, turn = edge[between], (share * angle[edge])[between, None]
+    rest = angle[on, None] - turn
+    points[between] = _degrees((np.sin(rest) * a[on] + np.sin(turn) * b[on]) / np.sin(angle[on, None]))
+    ring = ring[edge]
+
+    # A pole is a line on the map: a corner there becomes two, each due north or south of its neighbour.
+    first = np.flatnonzero(np.r_[True, ring[1:] != ring[:-1]])
+    last = np.r_[first[1:], len(ring)] - 1
+    before, after = np.arange(len(ring)) - 1, np.arange(len(ring)) + 1
+    before[first], after[last] = last, first
+    pole = np.abs(points[:, 0]) > 90 - 1e-9
+    copy = np.repeat(np.arange(len(ring)), 1 + pole)
+    second = np.r_[False, copy[1:] == copy[:-1]]
+    longitude = np.where(pole[copy], np.where(second, points[after, 1][copy], points[before, 1][copy]), points[copy, 1])
+    latitude, ring = points[copy, 0], ring[copy]
+
+    # Go on beyond 180 degrees rather than jump to -180, then cut there.
+    first = np.flatnonzero(np.r_[True, ring[1:] != ring[:-1]])
+    turns = np.r_[0.0, (np.diff(longitude) + 180) % 360 - 180]
+    turns[first] = 0
+    gone = np.cumsum(turns)
+    size = np.diff(np.r_[first, len(ring)])
+    unrolled = np.repeat(longitude[first] - gone[first], size) + gone
+    last = first + size - 1
+    gap = (longitude[first] - longitude[last] + 180) % 360 - 180
+    around = np.abs(unrolled[last] + gap - unrolled[first]) > 180
+    if around.any():
+        raise ValueError(f"polygon number {ring[first][around][0]} holds a pole inside: split it there")
+    flat = shapely.polygons(shapely.linearrings(np.column_stack([unrolled, latitude]), indices=ring))
+    west, _, east, _ = shapely.bounds(flat).T
+    beyond = np.flatnonzero((west < -180 - 1e-9) | (east > 180 + 1e-9))
+    kept = np.setdiff1d(np.arange(len(flat)), beyond)
+    geometry, polygon = [flat[kept]], [kept]
+    for shift in (-360, 0, 360):
+        moved = shapely.transform(flat[beyond], lambda xy, shift=shift: xy + np.array([shift, 0]))
+        piece, owner = shapely.get_parts(
+            shapely.segmentize(shapely.intersection(moved, shapely.box(-180, -90, 180, 90)), 2), return_index=True
+        )
+        real = shapely.area(piece) > 1e-9  # the edge they share is a part of some cuts, without area
+        geometry.append(piece[real])
+        polygon.append(beyond[owner[real]])
+    xy, index = shapely.get_coordinates(shapely.get_exterior_ring(np.concatenate(geometry)), return_index=True)
+    outlines = project(xy[:, 1], xy[:, 0].clip(-180, 180))
+    return np.split(outlines, np.flatnonzero(np.diff(index)) + 1), np.concatenate(polygon)
+
+
+@cache
+def _land() -> tuple[Outline, ...]:
+    """Outlines of the countries on the map, as fine as 200 dpi can show."""
+    # Before projecting, points along the edge of the map, which is straight in degrees and curved in Equal Earth.
+    degrees = shapely.segmentize(places.countries().geometry.to_numpy(), 2)
+    flat = shapely.transform(degrees, lambda xy: project(xy[:, 1], xy[:, 0]))
+    return tuple(
+        Outline.make_compound_path(
+            *(Outline(ring.coords, closed=True) for ring in shapely.get_rings(shapely.get_parts(country)))
+        )
+        for country in shapely.normalize(shapely.simplify(flat, 6))
+    )
+
+
+def _unit_vectors(coordinates: NDArray[np.float64]) -> NDArray[np.float64]:
+    latitude, longitude = np.radians(coordinates).T
+    return np.column_stack(
+        [np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude), np.sin(latitude)]
+    )
+
+
+def _degrees(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    x, y, z = vectors.T
+    return np.degrees(np.column_stack([np.arctan2(z, np.hypot(x, y)), np.arctan2(y, x)]))
+
+
+def _looks(models: pd.Series, baselines: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Line style of each model; baselines are grey, and past seven models the colours return dotted."""
+    looks: dict[str, dict[str, Any]] = {}
+    named = [model for model in models if model not in baselines]
+    for number, model in enumerate(named):
+        style = ("-", ":", "-.")[number // len(PALETTE) % 3]
+        looks[model] = {"color": PALETTE[number % len(PALETTE)], "linestyle": style, "zorder": 3}
+        looks[model]["marker"] = _MARKERS[number % len(_MARKERS)]
+    for number, model in enumerate(model for model in models if model in baselines):
+        looks[model] = {"color": ("#6B6B6B", "#A3A3A3")[number % 2], "linestyle": "--", "zorder": 2}
+        looks[model] |= {"marker": "x+"[number % 2], "linewidth": 1}
+    return looks
+
+
+def _maps(titles: Sequence[str], width: float, below: float) -> tuple[Figure, list[Axes]]:
+    """World maps, two in a row where there is the width for it; `below` inches stay free."""
+    columns = min(len(titles), 2) if width > 5 else 1
+    rows = -(-len(titles) // columns)
+    head = 0.24 if any(titles) else 0.04
+    map_width = width / columns
+    map_height = map_width * (1.01 * _NORTH_KM) / (1.005 * _EAST_KM)
+    height = rows * (map_height + head) + below
+    figure = plt.figure(figsize=(width, height))
+    panels = []
+    for place, title in enumerate(titles):
+        row, column = divmod(place, columns)
+        bottom = height - (row + 1) * (map_height + head)
+        axes = figure.add_axes((column / columns, bottom / height, 1 / columns, map_height / height))
+        world_map(axes)
+        figure.text(
+            column / columns + 0.06 / width, (bottom + map_height + head - 0.06) / height, title, fontsize=8.5, va="top"
+        )
+        panels.append(axes)
+    return figure, panels
+
+
+def _dot(color: str, label: str) -> Line2D:
+    return Line2D([], [], color=color, marker="o", markersize=4, linestyle="none", label=label)
+
+
+def _below(figure: Figure, entries: Sequence[Line2D], columns: int, caption: str) -> None:
+    """Legend below the maps, and a caption below the legend."""
+    width, height = figure.get_size_inches()
+    lines = textwrap.wrap(caption, int(width * 17))
+    caption_height = (len(lines) * 0.125 + 0.05) if lines else 0
+    figure.legend(
+        handles=entries,
+        loc="lower center",
+        bbox_to_anchor=(0.5, (caption_height + 0.06) / height),
+        ncols=columns,
+        columnspacing=1.4 if width > 5 else 0.8,
+        handletextpad=0.2,
+        handlelength=1.2,
+        borderpad=0,
+    )
+    figure.text(0.5, 0.05 / height, "\n".join(lines), fontsize=6.5, color=_GREY, ha="center", va="bottom")
+
+
+def _count_norm(counts: ArrayLike) -> LogNorm:
+    """Logarithmic, from the smallest to the largest count, and at least a decade."""
+    values = np.asarray(counts, dtype=np.float64)
+    smallest, largest = (float(values.min()), float(values.max())) if values.size else (1.0, 1.0)
+    return LogNorm(smallest, max(largest, 10 * smallest))
+
+
+def _color_bar(
+    figure: Figure, norm: LogNorm, label: str, *, middle: float = 0.5, bottom: float = 0.36, width: float = 0.6
+) -> None:
+    """Colour bar below the maps; `middle` and `width` are shares of the figure's width, `bottom` is in inches."""
+    height = figure.get_figheight()
+    axes = figure.add_axes((middle - width / 2, bottom / height, width, 0.08 / height))
+    bar = figure.colorbar(ScalarMappable(norm, "viridis"), cax=axes, orientation="horizontal", label=label)
+    bar.ax.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=20))
+    bar.ax.xaxis.set_minor_locator(NullLocator())
+    bar.ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    bar.ax.tick_params(pad=1.5)
+    bar.outline.set_visible(False)
+
+
+def _finished(figure: Figure) -> Figure:
+    # Else a notebook would show it twice: as an open figure, and as the value of its cell.
+    plt.close(figure)
+    return figure

@@ -1,0 +1,90 @@
+"""Show how far a long task is: a bar where somebody watches, plain lines where a log is written."""
+
+import os
+import re
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sized
+from typing import TypeVar
+
+from tqdm.auto import tqdm
+
+Item = TypeVar("Item")
+
+SECONDS_BETWEEN_LINES = 5.0
+_LINE = re.compile(r"(.+): (\d+)/(\d+) (.+) \(\d+ %\)")
+_bars: dict[str, tqdm] = {}
+
+
+def watched() -> bool:
+    """Whether a person sees this output live: a kernel of a Jupyter server, or a terminal."""
+    return "JPY_SESSION_NAME" in os.environ or sys.stderr.isatty()
+
+
+def track(items: Iterable[Item], label: str, total: int | None = None, unit: str = "photos") -> Iterator[Item]:
+    """Yield `items` while showing how many are done.
+
+    Parameters
+    ----------
+    items : iterable
+        What is worked through.
+    label : str
+        What is being done, e.g. ``"rendering"``.
+    total : int, optional
+        Number of items, by default ``len(items)`` where there is one.
+    unit : str
+        What an item is, in the plural.
+
+    Notes
+    -----
+    Headless, one plain line is printed every five seconds and nothing at all for a task shorter than that, because
+    bars flood a log and stand still in an executed notebook.
+    """
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    if watched():
+        yield from tqdm(items, desc=label, total=total, unit=f" {unit}")
+        return
+    start = last = time.monotonic()
+    done = spoken = 0
+    for item in items:
+        yield item
+        done += 1
+        now = time.monotonic()
+        if now - last >= SECONDS_BETWEEN_LINES:
+            print(line(label, done, total, unit, now - start), flush=True)
+            last, spoken = now, done
+    if 0 < spoken < done:
+        print(line(label, done, total, unit, time.monotonic() - start), flush=True)
+
+
+def line(label: str, done: int, total: int | None, unit: str, seconds: float) -> str:
+    """One line of progress.
+
+    Examples
+    --------
+    >>> line("rendering", 500, 2000, "photos", 2.0)
+    'rendering: 500/2000 photos (25 %), 250/s, 6 s left'
+    >>> line("rendering", 2000, 2000, "photos", 8.0)
+    'rendering: 2000/2000 photos (100 %), 250/s, 8 s'
+    """
+    rate = done / max(seconds, 1e-9)
+    shown_rate = f"{rate:.0f}/s" if rate >= 10 else f"{rate:.1f}/s"
+    if not total:
+        return f"{label}: {done} {unit}, {shown_rate}, {seconds:.0f} s"
+    remaining = f"{(total - done) / rate:.0f} s left" if done < total else f"{seconds:.0f} s"
+    return f"{label}: {done}/{total} {unit} ({done / total:.0%}), {shown_rate}, {remaining}".replace("%)", " %)")
+
+
+def show(text: str) -> None:
+    """Print a line of a child process, as a moving bar where it tells of progress and somebody watches."""
+    match = _LINE.match(text)
+    if not match or not watched():
+        print(text, flush=True)
+        return
+    label, done, total, unit = match.groups()
+    if label not in _bars:
+        _bars[label] = tqdm(desc=label, total=int(total), unit=f" {unit}")
+    _bars[label].update(int(done) - _bars[label].n)
+    if done == total:
+        _bars.pop(label).close()

@@ -1,0 +1,297 @@
+"""The training loop, as a module that ``torchrun -m`` starts.
+
+It reads top to bottom: settings, what is learned from, the loop, what is kept. ``helpers.launch`` starts it from a
+notebook.
+"""
+
+import argparse
+import ctypes
+import json
+import math
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import safetensors.torch
+import torch
+from torch import Tensor
+from torch.distributed.elastic.multiprocessing.errors import record
+
+from helpers import cells, data_lists, devices, fetch, inputs, metrics, objectives, paths, predict, progress
+from helpers.models import ARCHITECTURES, Geolocator
+
+CHOICES = {
+    "partition": (*cells.PARTITIONS, "multi"),
+    "architecture": ARCHITECTURES,
+    "train_layers": ("heads", "all"),
+    "optimizer": ("adamw", "sgd"),
+    "schedule": ("cosine", "halving"),
+    "precision": devices.PRECISIONS,
+}
+# Shares of the epochs after which the rate is halved: 4, 8, 12, 13, 14 of 15 in the paper's PyTorch successor.
+_HALVINGS = (4 / 15, 8 / 15, 12 / 15, 13 / 15, 14 / 15)
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is trained with: the parameters of ``04_training/train.ipynb``."""
+
+    partition: str
+    dataset: str
+    photo_root: str
+    architecture: str
+    weights: str
+    train_layers: str
+    backbone_learning_rate_factor: float
+    optimizer: str
+    learning_rate: float
+    weight_decay: float
+    schedule: str
+    warmup_epochs: float
+    epochs: int
+    batch_size: int
+    image_size: int
+    precision: str
+    seed: int
+    run_name: str
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "epochs", "batch_size", "image_size"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
+        for name in ("weight_decay", "warmup_epochs", "backbone_learning_rate_factor", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
+
+    @property
+    def partitions(self) -> tuple[str, ...]:
+        """Names of the partitions that get a head."""
+        return cells.PARTITIONS if self.partition == "multi" else (self.partition,)
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Photos of one split with their labels."""
+
+    rows: pd.DataFrame
+    labels: dict[str, Tensor]
+    root: Path
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def read_split(settings: Settings, split: str) -> Photos:
+    """Photos of a split that can be learned from or judged by.
+
+    A training photo outside all cells of all partitions teaches nothing and is not read.
+    """
+    rows = data_lists.read(settings.dataset)
+    labels = pd.read_parquet(paths.cells(settings.dataset) / "labels.parquet")
+    rows = rows.merge(labels, on="id", how="left", validate="one_to_one")
+    rows = rows[rows["split"] == split]
+    label_columns = rows[list(settings.partitions)].astype("Int64").fillna(-1).astype(np.int64)
+    if split == "train":
+        labelled = (label_columns >= 0).any(axis=1)
+        rows, label_columns = rows[labelled], label_columns[labelled]
+    root = fetch.photo_folder(settings.dataset, settings.photo_root)
+    by_partition = {name: torch.from_numpy(label_columns[name].to_numpy(copy=True)) for name in settings.partitions}
+    return Photos(rows.reset_index(drop=True), by_partition, root)
+
+
+def learning_rate_factor(settings: Settings, step: int, steps_per_epoch: int) -> float:
+    """Factor on the learning rate at a step: linear warm-up, then the schedule."""
+    epoch = step / steps_per_epoch
+    if epoch < settings.warmup_epochs:
+        return (step + 1) / (settings.warmup_epochs * steps_per_epoch + 1)
+    if settings.schedule == "halving":
+        return 0.5 ** sum(epoch >= share * settings.epochs for share in _HALVINGS)
+    done = (epoch - settings.warmup_epochs) / max(settings.epochs - settings.warmup_epochs, 1e-9)
+    return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+
+def train(settings: Settings, folder: Path) -> None:
+    """Train a run and write model, configuration, cells and metrics into `folder`."""
+    torch.manual_seed(settings.seed)
+    device = devices.best_device()
+    training, validation = read_split(settings, "train"), read_split(settings, "validation")
+    if not len(training):
+        raise ValueError(
+            f"dataset {settings.dataset!r} has no training photo in any cell: check the split column of its list, "
+            "or build the cells with a smaller min_photos"
+        )
+    partitions = {name: cells.read(paths.cells(settings.dataset) / f"{name}.csv", name) for name in settings.partitions}
+    classes = {name: len(partition) for name, partition in partitions.items()}
+    model = Geolocator(settings.architecture, classes, settings.weights)
+    model = model.to(device).to(memory_format=torch.channels_last)
+    labels = {name: column.to(device) for name, column in training.labels.items()}
+    print(
+        f"{settings.architecture} on {devices.described(device)}: {len(training)} training photos, "
+        f"{len(validation)} validation photos, {' + '.join(f'{n} {name}' for name, n in classes.items())} cells",
+        flush=True,
+    )
+
+    started = time.monotonic()
+    frozen = settings.train_layers == "heads"
+    if frozen:
+        # A frozen backbone says the same of a photo in every epoch: ask it once.
+        model.requires_grad_(False).eval()
+        model.heads.requires_grad_(True)
+        training_features = _features(model, training, settings, device, "features of training photos")
+        validation_features = _features(model, validation, settings, device, "features of validation photos")
+    network: Callable[[Tensor], dict[str, Tensor]] = model.classify if frozen else model
+
+    def training_batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        shuffle = torch.Generator().manual_seed(settings.seed * 100_003 + epoch)
+        order = torch.randperm(len(training), generator=shuffle)
+        if frozen:
+            yield from ((index, training_features[index]) for index in order.split(settings.batch_size))
+        else:
+            views = inputs.PhotoViews(training.rows, training.root, settings.image_size, "random", settings.seed, epoch)
+            photos = inputs.batches(views, order, settings.batch_size)
+            yield from zip(order.split(settings.batch_size), photos, strict=True)
+
+    def validation_logits() -> Iterator[dict[str, Tensor]]:
+        if frozen:
+            yield from (network(features) for features in validation_features.split(settings.batch_size))
+        else:
+            yield from (network(photos) for photos in _centre_views(validation, settings, device, "validating"))
+
+    groups = [{"params": list(model.heads.parameters()), "lr": settings.learning_rate}]
+    if not frozen:
+        slower = settings.learning_rate * settings.backbone_learning_rate_factor
+        groups.append({"params": list(model.backbone.parameters()), "lr": slower})
+    if settings.optimizer == "sgd":
+        optimizer: torch.optim.Optimizer = torch.optim.SGD(groups, momentum=0.9, weight_decay=settings.weight_decay)
+    else:
+        optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+    steps_per_epoch = math.ceil(len(training) / settings.batch_size)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: learning_rate_factor(settings, step, steps_per_epoch)
+    )
+    read_out = predict.ReadOut(partitions, device)
+    best_loss = math.inf
+
+    for epoch in range(1, settings.epochs + 1):
+        model.train(not frozen)
+        rate, total_loss = optimizer.param_groups[0]["lr"], torch.zeros((), device=device)
+        steps = progress.track(training_batches(epoch), f"epoch {epoch}", steps_per_epoch, unit="batches")
+        for index, batch in steps:
+            with devices.autocast(device, model, settings.precision):
+                logits = network(batch.to(device, non_blocking=True))
+            index = index.to(device)
+            loss = objectives.cross_entropy(logits, {name: column[index] for name, column in labels.items()})
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            total_loss += loss.detach() * len(index)
+        train_loss = total_loss.item() / len(training)
+        if not math.isfinite(train_loss):
+            raise FloatingPointError(f"the loss became {train_loss} in epoch {epoch}: lower the learning_rate")
+
+        model.eval()
+        judged = _judge(validation_logits(), validation, read_out, device) if len(validation) else {}
+        seconds = time.monotonic() - started
+        started = time.monotonic()
+        measured = {
+            "epoch": epoch,
+            "step": epoch * steps_per_epoch,
+            "learning_rate": rate,
+            "train_loss": train_loss,
+            **judged,
+            "seconds": round(seconds, 3),
+        }
+        with (folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(measured) + "\n")
+        print(_epoch_line(measured, settings.epochs), flush=True)
+        # Without validation photos the last epoch is kept, else the one that explains them best.
+        if judged.get("validation_loss", -epoch) < best_loss:
+            best_loss = judged.get("validation_loss", -epoch)
+            weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+            with paths.replacing(folder / "model.safetensors") as file_path:
+                safetensors.torch.save_file(weights, file_path)
+
+    for name, partition in partitions.items():
+        cells.write(partition, folder / "cells" / f"{name}.csv")
+    training.rows[["latitude", "longitude"]].to_parquet(folder / "training_places.parquet", index=False)
+    config = {**asdict(settings), "photo_root": "", "classes": classes}
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def _centre_views(photos: Photos, settings: Settings, device: torch.device, label: str) -> Iterator[Tensor]:
+    views = inputs.PhotoViews(photos.rows, photos.root, settings.image_size, "centre")
+    batches = inputs.batches(views, range(len(photos)), settings.batch_size)
+    total = math.ceil(len(photos) / settings.batch_size)
+    for batch in progress.track(batches, label, total, unit=f"batches of {settings.batch_size} photos"):
+        yield batch.to(device, non_blocking=True)
+
+
+@torch.no_grad()
+def _features(model: Geolocator, photos: Photos, settings: Settings, device: torch.device, label: str) -> Tensor:
+    if not len(photos):
+        return torch.empty(0, device=device)
+    with devices.autocast(device, model, settings.precision):
+        return torch.cat([model.features(batch).float() for batch in _centre_views(photos, settings, device, label)])
+
+
+@torch.no_grad()
+def _judge(
+    logits: Iterator[dict[str, Tensor]], photos: Photos, read_out: predict.ReadOut, device: torch.device
+) -> dict[str, float]:
+    """Loss and great-circle accuracy on `photos`, of the hierarchy where there is one."""
+    loss, done, answers = 0.0, 0, []
+    for batch in logits:
+        count = len(next(iter(batch.values())))
+        labels = {name: column[done : done + count].to(device) for name, column in photos.labels.items()}
+        loss += objectives.cross_entropy(batch, labels).item() * count
+        done += count
+        probabilities = {name: scores.float().softmax(dim=1) for name, scores in batch.items()}
+        answers.append(read_out(probabilities)[read_out.models[-1]])
+    table = pd.concat(answers)
+    distance_km = metrics.great_circle_km(
+        photos.rows["latitude"], photos.rows["longitude"], table["predicted_latitude"], table["predicted_longitude"]
+    )
+    shares = dict(zip(metrics.SHARES, metrics.accuracy(distance_km).tolist(), strict=True))
+    return {"validation_loss": loss / done, **shares, "median_km": float(np.median(distance_km))}
+
+
+def best_epoch(curves: pd.DataFrame) -> int:
+    """Epoch whose weights were kept: the one with the lowest validation loss, the last one without validation."""
+    chosen = curves["validation_loss"].argmin() if "validation_loss" in curves else -1
+    return int(curves["epoch"].iloc[chosen])
+
+
+def _epoch_line(measured: dict[str, float], epochs: int) -> str:
+    line = f"epoch {measured['epoch']}/{epochs}: train loss {measured['train_loss']:.3f}"
+    if "validation_loss" in measured:
+        shares = ", ".join(f"{km} km {measured[f'within_{km}km']:.1%}" for km in metrics.THRESHOLDS_KM[2:])
+        line += f", validation loss {measured['validation_loss']:.3f}"
+        line += f", median {measured['median_km']:.0f} km, within {shares}"
+    return f"{line}, {measured['seconds']:.1f} s"
+
+
+def end_with_parent() -> None:
+    """Have Linux terminate this process when the one that started it ends, however it ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@record
+def main() -> None:
+    end_with_parent()
+    parser = argparse.ArgumentParser(description="Train a run; 04_training/train.ipynb calls this.")
+    parser.add_argument("settings", type=Path, help="JSON file with the settings")
+    parser.add_argument("folder", type=Path, help="folder to write the run into")
+    arguments = parser.parse_args()
+    train(Settings(**json.loads(arguments.settings.read_text())), arguments.folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,434 @@
+import csv
+import errno
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helpers import data_lists, paths
+
+SPLIT_IN_TENTHS = {"seed": 7, "validation_share": 0.1, "test_share": 0.1}
+
+
+def scattered(count=200, seed=0, photos_per_author=4):
+    """Photos all over the world, a few by each author."""
+    generator = np.random.default_rng(seed)
+    ids = [f"photo-{number:04d}" for number in range(count)]
+    return pd.DataFrame(
+        {
+            "id": ids,
+            "path": [f"{name[-2:]}/{name}.jpg" for name in ids],
+            "latitude": generator.uniform(-90, 90, count),
+            "longitude": generator.uniform(-180, 180, count),
+            "author": [f"author-{number // photos_per_author}" for number in range(count)],
+            "sha256": [hashlib.sha256(name.encode()).hexdigest() for name in ids],
+        }
+    )
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """Ten photos on disk, as any bytes, and their list."""
+    photos = scattered(10)
+    for row in photos.itertuples():
+        file = tmp_path / "photos" / row.path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(row.id.encode())
+    return data_lists.build(photos, seed=1, validation_share=0, test_share=0), tmp_path / "photos"
+
+
+def written(rows, path):
+    data_lists.write(rows, {"dataset": path.stem}, path)
+    return path.read_bytes()
+
+
+def forged(path, body):
+    """Write a list whose fingerprint fits whatever rows it has."""
+    path.write_bytes(b"# fingerprint: " + hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+
+
+# Building
+
+
+def test_the_shares_are_met_and_nothing_is_lost():
+    rows = data_lists.build(scattered(1000), seed=7, validation_share=0.1, test_share=0.25)
+    assert rows["split"].value_counts().to_dict() == {"train": 652, "test": 248, "validation": 100}
+    assert rows["id"].tolist() == sorted(scattered(1000)["id"])
+    assert list(rows.columns) == list(data_lists.COLUMNS)
+
+
+def test_rows_do_not_depend_on_the_order_of_photos(tmp_path):
+    photos = scattered().assign(author=lambda table: table["author"].where(table.index % 3 > 0, ""))
+    shuffled = photos.sample(frac=1, random_state=1)[photos.columns[::-1]]
+    first = written(data_lists.build(photos, **SPLIT_IN_TENTHS), tmp_path / "a.csv")
+    assert written(data_lists.build(shuffled, **SPLIT_IN_TENTHS), tmp_path / "a.csv") == first
+
+
+def test_another_seed_gives_other_splits():
+    first, second = (
+        data_lists.build(scattered(), seed=seed, validation_share=0.2, test_share=0.2)["split"] for seed in (1, 2)
+    )
+    assert not first.equals(second)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 12), st.integers(-1, 12)), min_size=3, max_size=60),
+    st.sampled_from([(0.1, 0.1), (0.4, 0.5), (0, 0.3), (0.5, 0.5), (0, 1), (1, 0), (0, 0)]),
+    st.integers(0, 5),
+)
+@settings(max_examples=150, deadline=None)
+def test_an_author_or_a_place_is_in_one_split_and_no_split_asked_for_is_empty(photos, shares, seed):
+    places, authors = np.array(photos).T
+    table = scattered(len(photos)).assign(
+        latitude=places * 5.0 + 0.1, longitude=places * 5.0, author=[f"a{n}" if n >= 0 else "" for n in authors]
+    )
+    asked = (shares[0] > 0) + (shares[1] > 0) + (sum(shares) < 1)
+    try:
+        rows = data_lists.build(table, seed=seed, validation_share=shares[0], test_share=shares[1])
+    except ValueError as error:
+        groups = int(str(error).split("form ")[1].split()[0])
+        assert groups < asked
+        return
+    assert data_lists.shared_between_splits(rows) == {"authors": 0, "places": 0}
+    assert rows["split"].nunique() == asked
+
+
+def test_photos_of_unknown_author_are_grouped_by_place_only():
+    photos = scattered(300).assign(author="")
+    photos.loc[::2, "author"] = None
+    rows = data_lists.build(photos, **SPLIT_IN_TENTHS)
+    assert rows["split"].value_counts().to_dict() == {"train": 240, "validation": 30, "test": 30}
+
+
+def test_a_chain_of_authors_and_places_stays_together():
+    # a and b share an author, b and c a place, c and d an author
+    photos = scattered(40, photos_per_author=1)
+    photos.loc[[0, 1], "author"] = "ann"
+    photos.loc[[2, 3], "author"] = "bob"
+    photos.loc[[1, 2], ["latitude", "longitude"]] = [48.85837, 2.294481]
+    rows = data_lists.build(photos, seed=3, validation_share=0.4, test_share=0.4)
+    assert rows["split"][:4].nunique() == 1
+
+
+def test_a_group_too_large_for_validation_and_test_goes_into_training():
+    photos = scattered(100, photos_per_author=1)
+    photos.loc[:79, "author"] = "the one"
+    for seed in range(5):
+        rows = data_lists.build(photos, seed=seed, validation_share=0.1, test_share=0.1)
+        assert (rows["split"][:80] == "train").all()
+        assert rows["split"].value_counts().to_dict() == {"train": 80, "validation": 10, "test": 10}
+
+
+def test_the_smallest_group_fills_a_split_that_would_be_empty():
+    photos = scattered(30).assign(author=["a"] * 20 + ["b"] * 6 + ["c"] * 4)
+    rows = data_lists.build(photos, seed=0, validation_share=0, test_share=0.1)
+    assert rows.groupby("author")["split"].first().to_dict() == {"a": "train", "b": "train", "c": "test"}
+
+
+def test_too_few_groups_are_an_error_with_a_remedy():
+    with pytest.raises(
+        ValueError, match=r"form 2 group\(s\).*too few for 3 splits: set validation_share or test_share"
+    ):
+        data_lists.build(scattered(8), **SPLIT_IN_TENTHS)
+
+
+def test_a_list_for_evaluation_only():
+    rows = data_lists.build(scattered(1), seed=0, validation_share=0, test_share=1.0)
+    assert rows["split"].tolist() == ["test"]
+
+
+def test_given_splits_are_kept_and_what_they_share_is_counted():
+    photos = scattered(12).assign(split=["train", "test"] * 6)
+    photos.loc[:1, ["latitude", "longitude"]] = [10, 20]
+    rows = data_lists.build(photos, **SPLIT_IN_TENTHS)
+    assert rows["split"].tolist() == ["train", "test"] * 6
+    assert data_lists.shared_between_splits(rows) == {"authors": 3, "places": 1}
+
+
+@pytest.mark.parametrize("shares", [(-0.1, 0.1), (0.6, 0.6), (0, 1.1), (float("nan"), 0)])
+def test_impossible_shares_are_refused(shares):
+    with pytest.raises(ValueError, match="from 0 to 1, and together 1 at most"):
+        data_lists.build(scattered(), seed=0, validation_share=shares[0], test_share=shares[1])
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("id", "photo-0003", "the id 'photo-0003' occurs more than once"),
+        ("id", None, "row 1 has no id"),
+        ("id", "a\nb", r"the id 'a\\nb' holds a control character"),
+        ("path", "03/photo-0003.jpg", r"the path '03/photo-0003\.jpg' occurs more than once"),
+        ("latitude", 95.0, r"photo 'photo-0005' has latitude 95\.0: it must be a number from -90 to 90"),
+        ("latitude", np.nan, "photo 'photo-0005' has latitude nan"),
+        ("longitude", -181.0, "photo 'photo-0005' has longitude -181"),
+        ("longitude", np.inf, "photo 'photo-0005' has longitude inf"),
+        ("sha256", "abc", "photo 'photo-0005' has the sha256 'abc': it must be 64 hex digits"),
+        ("split", "dev", "photo 'photo-0005' has the split 'dev': it must be one of train, validation, test"),
+    ],
+)
+def test_what_no_list_may_hold_is_refused_by_name(column, value, message):
+    photos = scattered(100).assign(split="train")
+    photos.loc[5, column] = value
+    with pytest.raises(ValueError, match=message):
+        data_lists.build(photos, **SPLIT_IN_TENTHS)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/passwd",
+        "../a.jpg",
+        "a/../../b.jpg",
+        "a/./b.jpg",
+        "a//b.jpg",
+        "C:/a.jpg",
+        "a\\b.jpg",
+        "a\0.jpg",
+        "a/",
+        "..",
+    ],
+)
+def test_a_path_that_leaves_the_photo_root_is_refused(path):
+    photos = scattered(10)
+    photos.loc[5, "path"] = path
+    with pytest.raises(ValueError, match="escapes the photo root or is unsafe: give paths relative"):
+        data_lists.build(photos, **SPLIT_IN_TENTHS)
+
+
+def test_swapped_columns_are_recognised():
+    photos = scattered(50).rename(columns={"latitude": "longitude", "longitude": "latitude"})
+    with pytest.raises(ValueError, match="the headings latitude and longitude look swapped"):
+        data_lists.build(photos, **SPLIT_IN_TENTHS)
+
+
+def test_an_empty_list_is_refused():
+    with pytest.raises(ValueError, match="the list is empty: it needs at least one photo"):
+        data_lists.build(scattered(0), **SPLIT_IN_TENTHS)
+
+
+def test_missing_and_unknown_columns_are_named():
+    with pytest.raises(ValueError, match=r"needs the column\(s\) author, sha256"):
+        data_lists.build(scattered().drop(columns=["sha256", "author"]), **SPLIT_IN_TENTHS)
+    with pytest.raises(ValueError, match="a list has no column scene"):
+        data_lists.build(scattered().assign(scene="urban"), **SPLIT_IN_TENTHS)
+
+
+# Writing and reading
+
+
+def test_a_list_is_read_as_it_was_written(root):
+    photos = scattered(50).assign(
+        author="0012",  # text that must not become a number
+        licence='CC BY 4.0, "as is"',
+        country=[""] * 49 + ["Curaçao"],
+        region="",
+    )
+    photos.loc[0, ["id", "path"]] = ["1e5", "a, b/Café.jpg"]
+    photos.loc[1, ["id", "latitude", "longitude"]] = ["NaN", 1e-7, -180]
+    rows = data_lists.build(photos, seed=1, validation_share=0, test_share=0)
+    data_lists.write(rows, {"dataset": "mine", "source": "two\nlines"}, paths.data_list("mine"))
+    read = data_lists.read("mine")
+    pd.testing.assert_frame_equal(read, rows, check_dtype=False, check_exact=True)
+    assert list(read.columns) == [*data_lists.COLUMNS, "licence", "country"]
+    assert read.attrs["dataset"] == "mine"
+    assert read.attrs["source"] == "two lines"
+    assert read.attrs["rows"] == "50"
+
+
+def test_the_rows_are_plain_csv_below_a_commented_header(tmp_path):
+    content = written(data_lists.build(scattered(3), seed=1, validation_share=0, test_share=0), tmp_path / "my.csv")
+    header, body = content[: content.index(b"id,path")], content[content.index(b"id,path") :]
+    assert header.decode() == f"# dataset: my\n# rows: 3\n# fingerprint: {hashlib.sha256(body).hexdigest()}\n"
+    table = list(csv.DictReader(body.decode().splitlines()))
+    assert [row["id"] for row in table] == ["photo-0000", "photo-0001", "photo-0002"]
+    assert [float(row["latitude"]) for row in table] == scattered(3)["latitude"].tolist()
+
+
+@given(
+    st.lists(st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=8), min_size=1, unique=True)
+)
+@settings(max_examples=50, deadline=None)
+def test_any_text_survives(tmp_path_factory, names):
+    path = tmp_path_factory.mktemp("lists") / "any.csv"
+    photos = scattered(len(names)).assign(id=names, author=names)
+    rows = data_lists.build(photos, seed=1, validation_share=0, test_share=0)
+    written(rows, path)
+    assert data_lists.read(path)["id"].tolist() == sorted(names)
+    assert data_lists.read(path)["author"].tolist() == sorted(names)
+
+
+def test_reading_changes_nothing(root, stored):
+    data_lists.write(stored[0], {}, paths.data_list("mine"))
+    before = {file: file.stat().st_mtime_ns for file in root.rglob("*")}
+    data_lists.read("mine")
+    assert {file: file.stat().st_mtime_ns for file in root.rglob("*")} == before
+
+
+def test_a_missing_list_names_the_command_that_builds_it(root):
+    with pytest.raises(data_lists.MissingList) as caught:
+        data_lists.read("holiday")
+    assert "papermill 01_data/make_list.ipynb out.ipynb -p dataset holiday -p photo_root DIR" in str(caught.value)
+    assert not (root / "data-lists").exists()
+
+
+def test_a_missing_list_suggests_the_nearest_dataset(root, stored):
+    data_lists.write(stored[0], {}, paths.data_list("holidays"))
+    with pytest.raises(data_lists.MissingList, match="Did you mean 'holidays'"):
+        data_lists.read("holiday")
+    with pytest.raises(data_lists.MissingList, match="Did you mean 'toy-earth'"):
+        data_lists.read("toy_earth")
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda text: text.replace("train", "test", 1),
+        lambda text: text + text.splitlines()[-1] + "\n",
+        lambda text: text[: len(text) // 2],
+        lambda text: "\n".join(line for line in text.splitlines() if "fingerprint" not in line),
+        lambda text: "",
+    ],
+    ids=["value", "row added", "cut", "no fingerprint", "emptied"],
+)
+def test_an_edited_list_is_refused(tmp_path, stored, edit):
+    path = tmp_path / "mine.csv"
+    path.write_text(edit(written(stored[0], path).decode()))
+    with pytest.raises(data_lists.EditedList, match=r"edited by hand or damaged.*make_list\.ipynb"):
+        data_lists.read(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("photo-0003.jpg", "../../x.jpg", "escapes the photo root"),
+        ("photo-0003,", "photo-0004,", "'photo-0004' occurs more than once"),
+        ("train", "Train", "split 'Train'"),
+        ("latitude", "lat", "has the columns id, path, lat"),
+        ("id,path", "path,id", "has the columns path, id"),
+        (",train,", ",train,extra,", "is damaged"),
+        ("sha256\n", "sha256,notes\n", "has the columns"),
+    ],
+)
+def test_a_forged_list_is_refused(tmp_path, stored, old, new, message):
+    path = tmp_path / "forged.csv"
+    content = written(stored[0], path)
+    forged(path, content[content.index(b"id,path") :].decode().replace(old, new, 1).encode())
+    with pytest.raises(ValueError, match=message) as caught:
+        data_lists.read(path)
+    assert "forged.csv" in str(caught.value)
+
+
+@pytest.mark.parametrize("latitude", ["95", "nan", "", "north", "inf"])
+def test_a_forged_coordinate_is_refused(tmp_path, latitude):
+    body = f"id,path,latitude,longitude,author,split,sha256\na,a.jpg,{latitude},0,,train,{'0' * 64}\n".encode()
+    forged(tmp_path / "forged.csv", body)
+    with pytest.raises(ValueError, match=r"forged\.csv.*(latitude|damaged)"):
+        data_lists.read(tmp_path / "forged.csv")
+
+
+def test_a_list_that_is_no_text_is_refused(tmp_path):
+    forged(tmp_path / "forged.csv", b"id,path,latitude,longitude,author,split,sha256\n\xff\xfe,a.jpg,0,0,,train,00\n")
+    with pytest.raises(ValueError, match=r"forged\.csv is damaged"):
+        data_lists.read(tmp_path / "forged.csv")
+
+
+def test_a_full_disk_leaves_the_old_list(tmp_path, stored, monkeypatch):
+    path = tmp_path / "lists" / "mine.csv"
+    before = written(stored[0], path)
+
+    def full(self, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        data_lists.write(stored[0][:5], {}, path)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+# Verifying
+
+
+def test_photos_as_the_list_names_them_are_verified(stored):
+    data_lists.verify(*stored)
+
+
+def test_an_absent_photo_is_named(stored):
+    rows, photo_root = stored
+    (photo_root / rows["path"][3]).unlink()
+    with pytest.raises(data_lists.MissingPhotos, match=r"1 of 10 photos .*'03/photo-0003\.jpg'.*photo_root"):
+        data_lists.verify(rows, photo_root)
+
+
+def test_absent_photos_are_counted_when_they_are_many(stored, tmp_path):
+    with pytest.raises(data_lists.MissingPhotos, match=r"10 of 10 photos .* and 7 more"):
+        data_lists.verify(stored[0], tmp_path / "elsewhere")
+
+
+def test_a_changed_photo_is_named(stored):
+    rows, photo_root = stored
+    (photo_root / rows["path"][3]).write_bytes(b"another photo")
+    with pytest.raises(data_lists.ChangedPhoto, match=r"1 of 10 photos .*'03/photo-0003\.jpg'.*make_list\.ipynb"):
+        data_lists.verify(rows, photo_root)
+
+
+def test_only_the_given_rows_are_verified(stored):
+    rows, photo_root = stored
+    (photo_root / rows["path"][3]).unlink()
+    data_lists.verify(rows[rows["id"] != "photo-0003"], photo_root)
+
+
+@pytest.mark.parametrize("linked", ["file", "folder"])
+def test_a_link_out_of_the_photo_root_is_refused_though_the_bytes_are_right(stored, tmp_path, linked):
+    rows, photo_root = stored
+    inside = photo_root / rows["path"][3] if linked == "file" else photo_root / "03"
+    outside = tmp_path / "outside"
+    inside.rename(outside)
+    inside.symlink_to(outside)
+    with pytest.raises(ValueError, match="escapes the photo root"):
+        data_lists.verify(rows, photo_root)
+
+
+def test_links_within_the_photo_root_and_to_it_are_fine(stored, tmp_path):
+    rows, photo_root = stored
+    (photo_root / rows["path"][3]).rename(photo_root / "elsewhere.jpg")
+    (photo_root / rows["path"][3]).symlink_to(photo_root / "elsewhere.jpg")
+    (tmp_path / "link").symlink_to(photo_root)
+    data_lists.verify(rows, tmp_path / "link")
+
+
+@pytest.mark.parametrize("path", ["/etc/hostname", "../a", "..", "a/../../a", "/a"])
+def test_the_locator_never_leaves_the_photo_root(tmp_path, path):
+    with pytest.raises(ValueError, match="escapes the photo root"):
+        data_lists.locator(tmp_path)(path)
+
+
+@given(st.text(st.sampled_from("ab./"), max_size=12))
+@settings(max_examples=200, deadline=None)
+def test_what_the_locator_gives_lies_below_the_photo_root(tmp_path_factory, path):
+    photo_root = tmp_path_factory.getbasetemp() / "root"
+    try:
+        file = data_lists.locator(photo_root)(path)
+    except ValueError:
+        return
+    assert Path(os.path.realpath(file)).is_relative_to(os.path.realpath(photo_root))
+
+
+def test_threads_keep_the_order_and_pass_errors_on():
+    assert list(data_lists.in_threads(lambda number: number * 2, range(1000), "doubling")) == list(range(0, 2000, 2))
+    with pytest.raises(ZeroDivisionError):
+        list(data_lists.in_threads(lambda number: 1 // number, [1, 0], "dividing"))
+    assert list(data_lists.in_threads(len, [], "nothing")) == []
+
+
+def test_the_real_photos_are_split_as_asked(shared):
+    table = pd.read_csv(shared / "photos" / "photos.csv", dtype={"id": str, "author": str})
+    table = table[["id", "path", "latitude", "longitude", "author"]].assign(sha256="0" * 64)
+    rows = data_lists.build(table, **SPLIT_IN_TENTHS)
+    assert rows["split"].value_counts().to_dict() == {"train": 3107, "validation": 388, "test": 388}
+    assert data_lists.shared_between_splits(rows) == {"authors": 0, "places": 0}

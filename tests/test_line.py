@@ -1,0 +1,135 @@
+"""The whole line, each notebook through its own parameters."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers import data_lists, metrics, notebooks, paths
+
+TINY = "toy-earth-tiny"
+THRESHOLDS = {"min_photos": 1, "max_photos_coarse": 40, "max_photos_middle": 20, "max_photos_fine": 10}
+
+
+@pytest.fixture(scope="module")
+def line(tmp_path_factory):
+    """Every stage, run on a tiny toy-earth."""
+    root = tmp_path_factory.mktemp("line")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PHOTO_GEOLOCATION_ROOT", str(root))
+        notebooks.run("01_data/make_list", {"dataset": TINY, "photo_count": 240, "test_share": 0.2})
+        notebooks.run("02_scenes/classify_scenes", {"dataset": TINY})
+        notebooks.run("03_partitioning/build_cells", {"dataset": TINY, **THRESHOLDS})
+        notebooks.run("04_training/train", {"dataset": TINY, "epochs": 2, "image_size": 64})
+        notebooks.run("05_evaluation/evaluate", {"dataset": TINY, "run": f"{TINY}-multi", "resamples": 50})
+        yield root
+
+
+@pytest.fixture
+def root(line, monkeypatch):
+    monkeypatch.setenv("PHOTO_GEOLOCATION_ROOT", str(line))
+    return line
+
+
+OUTPUTS = {
+    "01_data/make_list": ["map.png", "photos.png"],
+    "02_scenes/classify_scenes": ["scenes.parquet", "scenes.png"],
+    "03_partitioning/build_cells": ["coarse.csv", "middle.csv", "fine.csv", "labels.parquet", "cells.png"],
+    "04_training/train": ["model.safetensors", "config.json", "metrics.jsonl", "curves.png", "train.log"],
+    "05_evaluation/evaluate": ["predictions.parquet", "accuracy.csv", "accuracy.md", "accuracy.png", "map.png"],
+}
+
+
+@pytest.mark.parametrize("notebook", notebooks.OUTPUTS)
+def test_each_stage_writes_what_it_promises_with_a_manifest(root, notebook):
+    parameters = {**notebooks.defaults(notebook), "dataset": TINY, "run_name": "", "run": f"{TINY}-multi"}
+    folder = notebooks.OUTPUTS[notebook](parameters)
+    executed = f"{notebook.split('/')[1]}.ipynb"
+    assert {*OUTPUTS[notebook], "manifest.json", executed} <= {file.name for file in folder.iterdir()}
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert set(manifest["parameters"]) == set(notebooks.defaults(notebook))
+    assert not list(folder.parent.glob(".*"))
+
+
+def test_the_accuracy_table_follows_from_the_predictions(root):
+    folder = paths.results(f"{TINY}-multi", TINY)
+    table = pd.read_csv(folder / "accuracy.csv")
+    predictions = pd.read_parquet(folder / "predictions.parquet")
+    assert list(table.columns) == ["model", "photos", *metrics.SHARES, "median_km", "mean_km"]
+    assert table["model"].tolist() == [
+        "coarse", "middle", "fine", "f*", metrics.RANDOM_TRAINING_PHOTO, metrics.MOST_LIKELY_CELL,
+    ]  # fmt: skip
+    photos = data_lists.read(TINY)
+    assert set(predictions["id"]) == set(photos[photos["split"] == "test"]["id"])
+    distance_km = metrics.great_circle_km(
+        predictions["latitude"], predictions["longitude"],
+        predictions["predicted_latitude"], predictions["predicted_longitude"],
+    )  # fmt: skip
+    np.testing.assert_allclose(distance_km, predictions["distance_km"])
+    row = table.set_index("model").loc["f*"]
+    assert row["within_2500km"] == np.mean(distance_km <= 2500)
+    assert row["median_km"] == pytest.approx(np.median(distance_km))
+
+
+def test_a_second_run_recomputes_nothing(root, capsys):
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+    notebooks.run("03_partitioning/build_cells", {"dataset": TINY, **THRESHOLDS})
+    notebooks.run("04_training/train", {"dataset": TINY, "epochs": 2, "image_size": 64})
+    assert capsys.readouterr().out.count("is current") == 2
+    assert before == {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+
+
+def papermill(notebook, folder, **parameters):
+    command = [sys.executable, "-m", "papermill", str(paths.notebook(notebook)), "out.ipynb", "--no-progress-bar"]
+    for name, value in parameters.items():
+        command += ["-p", name, str(value)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def test_a_run_is_evaluated_on_a_list_that_has_only_a_test_split(root, tmp_path):
+    other = "toy-earth-other"
+    assert papermill("01_data/make_list", tmp_path, dataset=other, photo_count=30, test_share=1).returncode == 0
+    assert set(data_lists.read(other)["split"]) == {"test"}
+    ended = papermill("05_evaluation/evaluate", tmp_path, run=f"{TINY}-multi", dataset=other)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert len(pd.read_parquet(paths.results(f"{TINY}-multi", other) / "predictions.parquet")) == 30
+
+
+@pytest.mark.parametrize(
+    ("notebook", "parameters", "message"),
+    [
+        ("04_training/train", {"partition": "mutli"}, "did you mean 'multi'"),
+        ("04_training/train", {"dataset": "toy-eart"}, "Did you mean 'toy-earth'"),
+        ("05_evaluation/evaluate", {"run": "nobody"}, r"papermill 04_training/train\.ipynb"),
+    ],
+)
+def test_papermill_fails_with_the_remedy_and_leaves_nothing(root, tmp_path, notebook, parameters, message):
+    before = sorted(root.rglob("*"))
+    ended = papermill(notebook, tmp_path, **parameters)
+    assert ended.returncode == 1
+    with pytest.raises(RuntimeError, match=message):
+        raise RuntimeError(ended.stderr)
+    assert sorted(root.rglob("*")) == before
+
+
+def test_the_line_runs_on_real_photos(shared, tmp_path, monkeypatch):
+    monkeypatch.setenv("PHOTO_GEOLOCATION_ROOT", str(tmp_path / "root"))
+    truth = pd.read_csv(shared / "photos" / "photos.csv", dtype={"id": str, "author": str})
+    truth.sort_values(["author", "id"]).head(60).to_csv(tmp_path / "truth.csv", index=False)
+    given = {"dataset": "real", "photo_root": str(shared / "photos")}
+    assert papermill("01_data/make_list", tmp_path, **given, truth="truth.csv", seed=7).returncode == 0
+    for notebook, parameters in [
+        ("02_scenes/classify_scenes", {"scene_table": str(shared / "photos" / "photos.csv")}),
+        ("03_partitioning/build_cells", {"min_photos": 1, "max_photos_coarse": 30, "max_photos_fine": 10}),
+        ("04_training/train", {"run_name": "R", "epochs": 2}),
+        ("05_evaluation/evaluate", {"run": "R", "resamples": 50}),
+    ]:
+        ended = papermill(notebook, tmp_path, **given, **parameters)
+        assert ended.returncode == 0, ended.stderr[-2000:]
+    table = pd.read_csv(paths.results("R", "real") / "accuracy.csv")
+    assert (table["photos"] == (data_lists.read("real")["split"] == "test").sum()).all()
+    assert os.environ["PHOTO_GEOLOCATION_ROOT"] == str(tmp_path / "root")

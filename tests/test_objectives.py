@@ -1,0 +1,27 @@
+import math
+
+import torch
+
+from helpers import objectives
+
+
+def test_uniform_logits_cost_the_logarithm_of_the_classes():
+    logits = {"coarse": torch.zeros(4, 10), "fine": torch.zeros(4, 100)}
+    labels = {name: torch.tensor([0, 3, 5, 9]) for name in logits}
+    assert math.isclose(objectives.cross_entropy(logits, labels).item(), math.log(10) + math.log(100), rel_tol=1e-6)
+
+
+def test_a_photo_outside_all_cells_counts_in_no_mean():
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(3, 5, generator=generator)
+    with_one = objectives.cross_entropy({"fine": logits}, {"fine": torch.tensor([2, -1, 4])})
+    without = objectives.cross_entropy({"fine": logits[[0, 2]]}, {"fine": torch.tensor([2, 4])})
+    torch.testing.assert_close(with_one, without)
+
+
+def test_a_batch_without_labels_costs_nothing_and_has_a_gradient():
+    logits = torch.zeros(2, 5, requires_grad=True)
+    loss = objectives.cross_entropy({"fine": logits}, {"fine": torch.tensor([-1, -1])})
+    loss.backward()
+    assert loss.item() == 0
+    assert not logits.grad.any()

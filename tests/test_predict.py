@@ -1,0 +1,103 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helpers import cells, metrics, predict
+
+DEVICE = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def partitions():
+    generator = np.random.default_rng(3)
+    centres = generator.uniform([-50, -170], [60, 170], (12, 2))
+    points = centres[generator.integers(12, size=4000)] + generator.normal(0, 2.0, (4000, 2))
+    sizes = {"coarse": 800, "middle": 300, "fine": 100}
+    return cells.build_all(points[:, 0], points[:, 1], min_photos=5, max_photos=sizes)
+
+
+def probabilities(partitions, photos=6, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: (3 * torch.randn(photos, len(partition), generator=generator)).softmax(1)
+        for name, partition in partitions.items()
+    }
+
+
+def contains(outer, inner):
+    s2sphere = pytest.importorskip("s2sphere")
+    return s2sphere.CellId(int(outer)).contains(s2sphere.CellId(int(inner)))
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 1000))
+def test_the_hierarchy_equals_a_plain_loop_over_cells(partitions, seed):
+    given_probabilities = probabilities(partitions, seed=seed)
+    read_out = predict.ReadOut(partitions, DEVICE)
+    product = read_out.hierarchical(given_probabilities)
+    fine = partitions["fine"]
+    expected = torch.zeros(6, len(fine), dtype=torch.float64)
+    for cell, cell_id in enumerate(fine.ids):
+        expected[:, cell] = given_probabilities["fine"][:, cell].double()
+        for name in ("coarse", "middle"):
+            ancestor = next(i for i, outer in enumerate(partitions[name].ids) if contains(outer, cell_id))
+            expected[:, cell] *= given_probabilities[name][:, ancestor]
+    expected /= expected.sum(1, keepdim=True)
+    torch.testing.assert_close(product.double(), expected, rtol=1e-4, atol=1e-7)
+
+
+def test_answers_are_the_means_of_the_most_likely_cells(partitions):
+    given_probabilities = probabilities(partitions)
+    answers = predict.ReadOut(partitions, DEVICE)(given_probabilities)
+    assert list(answers) == ["coarse", "middle", "fine", "f*"]
+    best = given_probabilities["middle"].argmax(1).numpy()
+    np.testing.assert_array_equal(answers["middle"]["cell"], best)
+    np.testing.assert_array_equal(answers["middle"]["predicted_latitude"], partitions["middle"].latitude_mean[best])
+    np.testing.assert_array_equal(answers["middle"]["predicted_longitude"], partitions["middle"].longitude_mean[best])
+    assert all(answer["confidence"].between(0, 1).all() for answer in answers.values())
+
+
+def test_a_single_partition_has_a_single_answer(partitions):
+    read_out = predict.ReadOut({"fine": partitions["fine"]}, DEVICE)
+    assert list(read_out({"fine": probabilities(partitions)["fine"]})) == ["fine"]
+
+
+def test_reading_out_does_not_change_the_probabilities(partitions):
+    given_probabilities = probabilities(partitions)
+    before = {name: shares.clone() for name, shares in given_probabilities.items()}
+    predict.ReadOut(partitions, DEVICE)(given_probabilities)
+    assert all(torch.equal(before[name], shares) for name, shares in given_probabilities.items())
+
+
+def test_crops_are_fused_by_their_largest_probability():
+    logits = torch.randn(15, 7, generator=torch.Generator().manual_seed(1))
+    fused = predict.fuse_crops(logits, crops=5)
+    largest = torch.stack([logits[5 * photo : 5 * photo + 5].softmax(1).max(0).values for photo in range(3)])
+    torch.testing.assert_close(fused, largest / largest.sum(1, keepdim=True))
+    torch.testing.assert_close(fused.sum(1), torch.ones(3))
+
+
+def test_baselines_name_places_of_training_photos_and_the_fullest_cell(partitions):
+    places = pd.DataFrame({"latitude": [1.0, 2.0, 3.0], "longitude": [10.0, 20.0, 30.0]})
+    run = predict.Run({}, None, partitions, places, DEVICE)
+    rows = pd.DataFrame({"id": [f"{number:04d}" for number in range(3000)]})
+    answers = predict.baselines(run, rows, seed=7)
+    drawn = answers[metrics.RANDOM_TRAINING_PHOTO]
+    assert (drawn["predicted_longitude"] == 10 * drawn["predicted_latitude"]).all()
+    assert drawn["predicted_latitude"].value_counts().between(900, 1100).all()
+    pd.testing.assert_frame_equal(drawn, predict.baselines(run, rows, seed=7)[metrics.RANDOM_TRAINING_PHOTO])
+    fullest = answers[metrics.MOST_LIKELY_CELL]["predicted_latitude"].unique()
+    assert fullest == partitions["fine"].latitude_mean[partitions["fine"].imgs_per_cell.argmax()]
+
+
+def test_the_table_tells_how_far_off_every_answer_is():
+    rows = pd.DataFrame({"id": ["a", "b"], "author": ["x", ""], "latitude": [0.0, 0.0], "longitude": [0.0, 90.0]})
+    guess = pd.DataFrame({"id": ["a", "b"], "predicted_latitude": [0.0, 0.0], "predicted_longitude": [0.0, 0.0]})
+    sure = guess.assign(confidence=[0.5, 0.25], cell=[1, 1])
+    table = predict.table(rows, {"fine": sure, "f*": sure, "most likely cell": guess})
+    np.testing.assert_allclose(table["distance_km"], [0, np.pi / 2 * 6371])
+    assert {"distance_km_fine", "distance_km_f*", "distance_km_most likely cell", "confidence"} <= set(table.columns)
+    assert table["id"].tolist() == ["a", "b"]
