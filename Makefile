@@ -4,7 +4,7 @@
 # make bench   speed, beside a plain reference in the same run
 # make install the environment in .venv, which every other target makes sure of
 
-.PHONY: demo test lint bench install
+.PHONY: demo figures test lint bench install
 .DELETE_ON_ERROR:
 
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
@@ -22,6 +22,14 @@ demo: install
 	@echo "accuracy plot:        05_evaluation/results/toy-earth-multi/toy-earth/accuracy.png"
 	@echo "map of predictions:   05_evaluation/results/toy-earth-multi/toy-earth/map.png"
 	@echo "result table:         05_evaluation/results/toy-earth-multi/toy-earth/accuracy.md (and .csv)"
+
+# The figures that the READMEs show.
+figures: demo
+	@mkdir -p docs
+	@cp 01_data/lists/toy-earth/photos.png 01_data/toy-earth.png
+	@cp 03_partitioning/cells/toy-earth/cells.png docs/toy-earth-cells.png
+	@cp 05_evaluation/results/toy-earth-multi/toy-earth/accuracy.png docs/toy-earth-accuracy.png
+	@cp 05_evaluation/results/toy-earth-multi/toy-earth/map.png docs/toy-earth-map.png
 
 test: install
 	@.venv/bin/python -m pytest

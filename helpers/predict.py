@@ -147,7 +147,14 @@ def locate(run: Run, rows: pd.DataFrame, photo_root: Path, batch_size: int = 64)
     -------
     dict of str to DataFrame
         By model, see :class:`ReadOut`, with the ``id`` in front, in the order of `rows`.
+
+    Raises
+    ------
+    ValueError
+        If there are no rows.
     """
+    if rows.empty:
+        raise ValueError("no photo to place: the list has no test photos; build it with a test_share above 0")
     read_out = ReadOut(run.partitions, run.device)
     parts: dict[str, list[pd.DataFrame]] = {model: [] for model in read_out.models}
     for probabilities in _probabilities(run, rows, photo_root, batch_size):

@@ -268,6 +268,31 @@ def best_epoch(curves: pd.DataFrame) -> int:
     return int(curves["epoch"].iloc[chosen])
 
 
+def model_card(settings: Settings, curves: pd.DataFrame, training_photos: int) -> str:
+    """What a run is, how well it did in validation, and what it must not be used for, in Markdown."""
+    best = curves[curves["epoch"] == best_epoch(curves)].iloc[0]
+    judged = "no validation photos"
+    if "validation_loss" in curves:
+        shares = ", ".join(f"{100 * best[f'within_{km}km']:.1f} % within {km:,} km" for km in metrics.THRESHOLDS_KM)
+        judged = f"{shares}; half of the guesses are more than {best['median_km']:,.0f} km off"
+    return f"""# Model card
+
+**What it is.** A network that guesses where on Earth a photo was taken: {settings.architecture} with heads for
+{", ".join(settings.partitions)} cells, trained on {training_photos:,} photos of dataset `{settings.dataset}`
+(train_layers: {settings.train_layers}).
+
+**How good it is.** On validation photos, one crop, at the epoch that was kept: {judged}. Evaluate it on photos like
+yours with `05_evaluation/evaluate.ipynb`. Its confidence is the probability that it gives to the cell it names, and is
+not calibrated. It knows best what was photographed most, and is worse for the rest of the world.
+
+**Intended use.** Research and teaching on how places look and what models learn of it; sorting one's own photos;
+checking claims about the place of a public photo, by people who weigh a guess as a guess.
+
+**Out of scope.** Tracking, surveillance or identification of people; finding where a person lives, works or stays;
+security-sensitive, military or law-enforcement use; any decision about a person.
+"""
+
+
 def _epoch_line(measured: dict[str, float], epochs: int) -> str:
     line = f"epoch {measured['epoch']}/{epochs}: train loss {measured['train_loss']:.3f}"
     if "validation_loss" in measured:

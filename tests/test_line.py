@@ -39,7 +39,7 @@ OUTPUTS = {
     "01_data/make_list": ["map.png", "photos.png"],
     "02_scenes/classify_scenes": ["scenes.parquet", "scenes.png"],
     "03_partitioning/build_cells": ["coarse.csv", "middle.csv", "fine.csv", "labels.parquet", "cells.png"],
-    "04_training/train": ["model.safetensors", "config.json", "metrics.jsonl", "curves.png", "train.log"],
+    "04_training/train": ["model.safetensors", "config.json", "README.md", "metrics.jsonl", "curves.png", "train.log"],
     "05_evaluation/evaluate": ["predictions.parquet", "accuracy.csv", "accuracy.md", "accuracy.png", "map.png"],
 }
 

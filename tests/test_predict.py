@@ -101,3 +101,9 @@ def test_the_table_tells_how_far_off_every_answer_is():
     np.testing.assert_allclose(table["distance_km"], [0, np.pi / 2 * 6371])
     assert {"distance_km_fine", "distance_km_f*", "distance_km_most likely cell", "confidence"} <= set(table.columns)
     assert table["id"].tolist() == ["a", "b"]
+
+
+def test_a_list_without_test_photos_says_what_to_do(partitions, tmp_path):
+    run = predict.Run({}, None, partitions, pd.DataFrame(), DEVICE)
+    with pytest.raises(ValueError, match="build it with a test_share above 0"):
+        predict.locate(run, pd.DataFrame({"id": [], "path": []}), tmp_path)

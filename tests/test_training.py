@@ -109,6 +109,17 @@ def test_the_rate_is_halved_at_the_papers_epochs():
     assert by_epoch == [1] * 4 + [0.5] * 4 + [0.25] * 4 + [0.125, 0.0625, 0.03125]
 
 
+def test_the_model_card_tells_results_and_limits(settings):
+    curves = pd.DataFrame({"epoch": [1, 2], "validation_loss": [2.0, 3.0], "median_km": [1234.0, 5.0]})
+    shares = [0.01, 0.02, 0.03, 0.25, 0.5]
+    curves = curves.assign(**dict(zip(training.metrics.SHARES, shares, strict=True)))
+    card = training.model_card(settings, curves, training_photos=1500)
+    assert "25.0 % within 750 km, 50.0 % within 2,500 km; half of the guesses are more than 1,234 km off" in card
+    assert "1,500 photos" in card
+    assert "surveillance" in card
+    assert "no validation photos" in training.model_card(settings, curves[["epoch"]], training_photos=1500)
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("epochs", 0), ("learning_rate", -1.0), ("weight_decay", -0.1), ("seed", -1)]
 )
