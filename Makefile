@@ -55,7 +55,8 @@ install: .venv/.installed
 	@touch $@
 
 .poetry/.installed:
-	@test -n "$(PYTHON)" || { echo "no Python 3.11, 3.12 or 3.13 found: install one, or name it with PYTHON=..."; exit 1; }
+	@test -n "$(PYTHON)" || { echo "no Python 3.11, 3.12 or 3.13 found (3.14 is too new): install one, or name it with PYTHON=..."; exit 1; }
+	@echo "installing Poetry into .poetry"
 	@$(PYTHON) -m venv .poetry
 	@.poetry/bin/python -m pip install --quiet "poetry==2.5.1" "poetry-plugin-pypi-mirror==0.6.5"
 	@touch $@

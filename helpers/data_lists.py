@@ -24,8 +24,9 @@ import pyarrow.csv
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
-from helpers import cells, manifests, paths, progress
+from helpers import cells, manifests, metrics, paths, progress
 
 COLUMNS = ("id", "path", "latitude", "longitude", "author", "split", "sha256")
 OPTIONAL_COLUMNS = ("url", "licence", "country", "region", "captured_at")
@@ -34,6 +35,7 @@ EMBEDDED = "toy-earth"
 """The dataset that needs no photos of the user's; ``toy-earth-<anything>`` is one too, of another size or seed."""
 
 _PLACE_LEVEL = 13  # S2 cells of about 1.1 km
+_NEAR_KM = 1.0
 _COORDINATES = {"latitude": 90, "longitude": 180}
 # Not relative to the photo root, or a trap for a shell, a log or another operating system.
 _UNSAFE_PATH = r"^/|/$|//|(?:^|/)\.\.?(?:/|$)|^[A-Za-z]:|\\|[\x00-\x1f\x7f]"
@@ -78,7 +80,7 @@ def build(photos: pd.DataFrame, *, seed: int, validation_share: float, test_shar
     photos : DataFrame
         Columns ``id, path, latitude, longitude, author, sha256`` and where known ``url, licence, country, region,
         captured_at``, in any order. ``path`` is relative to the photo root, ``author`` is empty where unknown. A column
-        ``split`` is taken as it is; `shared_between_splits` then says what it shares.
+        ``split`` is taken as it is; `leakage` then says what it shares.
     seed : int
         Decides which photos go into which split.
     validation_share, test_share : float
@@ -127,13 +129,29 @@ def build(photos: pd.DataFrame, *, seed: int, validation_share: float, test_shar
     return rows
 
 
-def shared_between_splits(rows: pd.DataFrame) -> dict[str, int]:
-    """Number of authors, and of places (S2 cells of level 13), with photos in more than one split."""
+def leakage(rows: pd.DataFrame) -> dict[str, int | float]:
+    """What the splits of a list share, which makes a test easier than it looks.
+
+    Returns
+    -------
+    dict
+        Numbers of ``authors in several splits`` and ``places in several splits`` (S2 cells of level 13); photos in the
+        ``largest linked group``, which authors and places tie together; and, as a share from 0 to 1 of the validation
+        and test photos, those ``within 1 km of a training photo``.
+    """
     place = _places(rows)
     known = (rows["author"] != "").to_numpy()
+    in_training = (rows["split"] == "train").to_numpy()
+    near = 0.0
+    if in_training.any() and not in_training.all():
+        vectors = metrics.unit_vectors(rows["latitude"], rows["longitude"])
+        distance, _ = cKDTree(vectors[in_training]).query(vectors[~in_training], workers=-1)
+        near = float((distance <= 2 * np.sin(_NEAR_KM / metrics.EARTH_RADIUS_KM / 2)).mean())
     return {
-        "authors": int((rows[known].groupby("author")["split"].nunique() > 1).sum()),
-        "places": int((rows.groupby(place)["split"].nunique() > 1).sum()),
+        "authors in several splits": int((rows[known].groupby("author")["split"].nunique() > 1).sum()),
+        "places in several splits": int((rows.groupby(place)["split"].nunique() > 1).sum()),
+        "largest linked group": int(np.bincount(_linked(rows)).max()),
+        "within 1 km of a training photo": round(near, 4),
     }
 
 
@@ -187,7 +205,8 @@ def read(dataset: str | Path) -> pd.DataFrame:
     if header.get("fingerprint") != hashlib.sha256(body).hexdigest():
         raise EditedList(
             f"{path} was edited by hand or damaged: its rows are not those that its fingerprint names. Restore it, or "
-            f"build it again: {build_command(path.stem)}. To change rows, change the truth that it is built from"
+            f"build it again: {header.get('made by') or build_command(path.stem)}. "
+            "To change rows, change the truth that it is built from"
         )
     rows = _rows(body, path)
     try:
@@ -233,7 +252,7 @@ def verify(rows: pd.DataFrame, photo_root: Path) -> None:
     if len(changed):
         raise ChangedPhoto(
             f"{len(changed)} of {len(rows)} photos below {photo_root} are not those of the list: {shown(changed)}. "
-            f"Restore them, or build the list again: {build_command(rows.attrs.get('dataset', 'NAME'))}"
+            f"Restore them, or build the list again: {rows.attrs.get('made by') or build_command('NAME')}"
         )
 
 
@@ -456,7 +475,7 @@ def build_command(dataset: str) -> str:
 
 
 def _how_to_build(path: Path) -> str:
-    known = sorted({EMBEDDED, *(file.stem for file in path.parent.glob("*.csv"))})
+    known = sorted({EMBEDDED, *(file.stem for file in path.parent.glob("*.csv"))} - {path.stem})
     near = difflib.get_close_matches(path.stem, known, n=1)
     return (
         f"there is no list {path} of dataset {path.stem!r}. "

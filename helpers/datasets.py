@@ -177,7 +177,7 @@ def make_list(
         "test_share": test_share,
         "bad_photos": bad_photos,
     }
-    shared = data_lists.shared_between_splits(rows)
+    leaks = data_lists.leakage(rows)
     header = {
         "dataset": dataset,
         "source": entry.title + (f", truth from {truth.name}" if truth else ""),
@@ -185,7 +185,7 @@ def make_list(
         "cite": entry.citation,
         "made by": manifests.command("01_data/make_list", parameters),
         "left out": _counted(listed.left_out) or "nothing",
-        "in several splits": f"{shared['authors']} authors, {shared['places']} places",
+        "leakage": ", ".join(f"{what}: {value}" for what, value in leaks.items()),
     }
     return Made(rows, header, listed.left_out)
 
@@ -200,6 +200,12 @@ def list_toy_earth(
         )
     if photo_count < 1:
         raise ValueError(f"photo_count is {photo_count}: toy-earth needs at least 1 photo")
+    foreign = [file.name for file in photo_root.iterdir() if len(file.name) != 2] if photo_root.is_dir() else []
+    if foreign:
+        raise ValueError(
+            f"photo_root {str(photo_root)!r} holds {foreign[0]!r}, which is not of toy-earth: give its scenes another "
+            "folder, or name the dataset of photos of your own"
+        )
     sample = toy_earth.sample(photo_count, seed)
     known = [name for name in (*data_lists.COLUMNS, *data_lists.OPTIONAL_COLUMNS) if name in sample]
     return Listed(sample[known].assign(sha256=fetch.render(sample, photo_root)), {})
@@ -307,7 +313,7 @@ def read_truth(path: Path) -> pd.DataFrame:
     rows = table.rename_columns(list(found)).to_pandas()
     rows["path"] = rows["path"].str.replace("\\", "/", regex=False).str.removeprefix("./")
     if "id" not in rows:
-        rows["id"] = rows["path"].map(lambda name: posixpath.splitext(name)[0])
+        rows["id"] = _ids(rows["path"])
     if "author" not in rows:
         rows["author"] = ""
     for column in ("latitude", "longitude"):
@@ -365,8 +371,14 @@ def _photos_below(photo_root: Path) -> tuple[pd.DataFrame, dict[str, list[str]]]
             unused,
         )
     rows = pd.DataFrame({"path": sorted(names), "author": ""})
-    rows.insert(0, "id", rows["path"].map(lambda name: posixpath.splitext(name)[0]))
+    rows.insert(0, "id", _ids(rows["path"]))
     return rows, unused
+
+
+def _ids(names: pd.Series) -> pd.Series:
+    """Paths without their suffixes, but where two photos differ in nothing else."""
+    stems = names.map(lambda name: posixpath.splitext(name)[0])
+    return stems.mask(stems.duplicated(keep=False), names)
 
 
 def _recognised(headings: list[str], path: Path) -> dict[str, str]:

@@ -111,7 +111,8 @@ def render(rows: pd.DataFrame, photo_root: Path) -> list[str]:
         raise data_lists.ChangedPhoto(
             f"{len(differing)} of {len(scenes)} rendered photos are not those of the list: "
             f"{data_lists.shown(differing)}. The library versions here differ from those that the list was built with: "
-            f"install those of poetry.lock, or build the list again: {data_lists.build_command(data_lists.EMBEDDED)}"
+            f"install those of poetry.lock, or build the list again: "
+            f"{rows.attrs.get('made by') or data_lists.build_command(data_lists.EMBEDDED)}"
         )
     return digests
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -66,17 +67,24 @@ def train(settings: training.Settings, folder: Path, processes: int = 1) -> pd.D
                 os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
     if child.returncode:
-        raise TrainingFailed(_cause(list(tail)) or f"the training process ended with code {child.returncode}")
+        raise TrainingFailed(_cause(tail) or f"the training process ended with code {child.returncode}")
     settings_file.unlink()
     return pd.read_json(folder / "metrics.jsonl", lines=True)
 
 
-def _cause(lines: list[str]) -> str:
-    """Message of the first exception in a log, that of torchrun itself left out.
+def _cause(lines: Iterable[str]) -> str:
+    """Message of the exception that ended the first process to fail: the last one before torchrun's own report.
 
     Examples
     --------
-    >>> _cause(["epoch 1/3: train loss 3", "Traceback ...", "[rank0]: helpers.data_lists.MissingList: no list", "E: x"])
-    'MissingList: no list'
+    >>> log = ["ConnectionError: refused", "The above was the cause:", "[rank0]: helpers.models.WeightsError: none"]
+    >>> _cause([*log, "E1120 api.py:1] failed (exitcode: 1) local_rank: 0", "elastic.ChildFailedError: main FAILED"])
+    'WeightsError: none'
     """
-    return next((match[1] for line in lines if (match := _RAISED.match(line))), "")
+    raised = ""
+    for line in lines:
+        if "failed (exitcode" in line:
+            break
+        match = _RAISED.match(line)
+        raised = match[1] if match else raised
+    return raised

@@ -15,7 +15,7 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,11 @@ class Output:
     notebook: str
     parameters: dict[str, Any]
     inputs: dict[str, Path]
+    code: dict[str, str]
+    """What :func:`code_version` said at the start: an edit meanwhile is not what ran."""
+    discard: Callable[[], None]
+    outside: dict[str, Path] = field(default_factory=dict)
+    """Files that are made too, but lie elsewhere."""
     counts: dict[str, Any] = field(default_factory=dict)
     """Row counts, and what was left out by reason."""
     started: float = field(default_factory=time.time)
@@ -50,37 +55,48 @@ def begin(
 ) -> Output:
     """Start an output folder that `notebook` makes with `parameters` from the files `inputs`.
 
-    What an interrupted run left behind is removed first; should this process end before :func:`finish`, the working
-    folder is removed too, and an earlier finished output stays as it was.
+    What a process that was killed left behind is removed first; should this process end before :func:`finish`, the
+    working folder is removed too, and an earlier finished output stays as it was.
     """
-    working = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(working, ignore_errors=True)
+    for left in target.parent.glob(f".{target.name}.*.partial"):
+        if not _runs_elsewhere(int(left.name.split(".")[-2])):
+            shutil.rmtree(left, ignore_errors=True)
+    working = target.with_name(f".{target.name}.{os.getpid()}.partial")
     working.mkdir(parents=True)
-    atexit.register(shutil.rmtree, working, ignore_errors=True)
-    return Output(working, target, notebook, dict(parameters), dict(inputs or {}))
+    discard = functools.partial(shutil.rmtree, working, ignore_errors=True)
+    atexit.register(discard)
+    return Output(working, target, notebook, dict(parameters), dict(inputs or {}), code_version(notebook), discard)
 
 
 def finish(output: Output) -> Path:
-    """Write the manifest, put the folder in its place, and return that place."""
+    """Write the manifest, put the folder in its place, and return that place.
+
+    From then on ``output.folder`` is that place: what a reader writes when running a cell again lands there, and
+    finishing again renews the manifest.
+    """
     manifest = {
         "notebook": output.notebook,
         "parameters": output.parameters,
         "inputs": {name: _described(path) for name, path in output.inputs.items()},
+        "outside": {name: _described(path) for name, path in output.outside.items()},
         "counts": output.counts,
-        "code": code_version(output.notebook),
+        "code": output.code,
         "libraries": {name: _version(name) for name in _LIBRARIES},
         "python": platform.python_version(),
         "processor": f"{os.cpu_count()} x {platform.machine()}",
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(time.time() - output.started, 1),
     }
-    (output.folder / "manifest.json").write_text(json.dumps(manifest, indent=2, default=str) + "\n")
-    replaced = output.target.with_name(f".{output.target.name}.replaced.partial")
-    shutil.rmtree(replaced, ignore_errors=True)
-    if output.target.exists():
-        output.target.rename(replaced)
-    output.folder.rename(output.target)
-    shutil.rmtree(replaced, ignore_errors=True)
+    with paths.replacing(output.folder / "manifest.json") as temporary:
+        temporary.write_text(json.dumps(manifest, indent=2, default=str) + "\n")
+    if output.folder != output.target:
+        replaced = output.folder.with_suffix(".replaced")
+        if output.target.exists():
+            output.target.rename(replaced)
+        output.folder.rename(output.target)
+        shutil.rmtree(replaced, ignore_errors=True)
+        atexit.unregister(output.discard)
+        output.folder = output.target
     return output.target
 
 
@@ -114,11 +130,16 @@ def is_current(folder: Path, notebook: str, parameters: Mapping[str, Any]) -> bo
     """Whether `folder` is what `notebook` would make now: same parameters, same inputs, same code."""
     try:
         manifest = read(folder)
+        if manifest["code"]["sha256"] != code_version(notebook)["sha256"]:
+            return False
         check(folder)
     except (FileNotFoundError, StaleOutput):
         return False
-    same_parameters = manifest["parameters"] == json.loads(json.dumps(dict(parameters), default=str))
-    return same_parameters and manifest["code"]["sha256"] == code_version(notebook)["sha256"]
+    made_outside = [
+        (paths.root() / described["path"], described["sha256"]) for described in manifest["outside"].values()
+    ]
+    unchanged = all(path.exists() and fingerprint(path) == sha256 for path, sha256 in made_outside)
+    return unchanged and manifest["parameters"] == json.loads(json.dumps(dict(parameters), default=str))
 
 
 def command(notebook: str, parameters: Mapping[str, Any]) -> str:
@@ -153,13 +174,25 @@ def code_version(notebook: str) -> dict[str, str]:
     return {"commit": commit, "sha256": digest.hexdigest()}
 
 
+def _runs_elsewhere(process: int) -> bool:
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def _described(path: Path) -> dict[str, str]:
     return {"path": _shown(path), "sha256": fingerprint(path)}
 
 
 def _shown(path: Path) -> str:
     path = path.resolve()
-    return str(path.relative_to(paths.root().resolve())) if path.is_relative_to(paths.root().resolve()) else str(path)
+    return str(path.relative_to(paths.root())) if path.is_relative_to(paths.root()) else str(path)
 
 
 def _version(library: str) -> str:

@@ -58,6 +58,19 @@ def great_circle_km(
     return np.asarray(2 * EARTH_RADIUS_KM * np.arctan2(np.sqrt(near), np.sqrt(far)))
 
 
+def unit_vectors(latitude: ArrayLike, longitude: ArrayLike) -> NDArray[np.float64]:
+    """Points on the unit sphere, of shape (n, 3), whose straight distances order like great-circle distances.
+
+    Examples
+    --------
+    >>> unit_vectors([0, 90], [0, 0]).round(3)
+    array([[1., 0., 0.],
+           [0., 0., 1.]])
+    """
+    phi, lam = np.radians(np.asarray(latitude, dtype=np.float64)), np.radians(np.asarray(longitude, dtype=np.float64))
+    return np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=-1)
+
+
 def accuracy(distance_km: ArrayLike, thresholds_km: Sequence[float] = THRESHOLDS_KM) -> NDArray[np.float64]:
     """Share of photos whose distance is at most each threshold.
 
@@ -228,12 +241,13 @@ def by_group(distance_km: ArrayLike, group: ArrayLike) -> pd.DataFrame:
 
     Examples
     --------
-    >>> by_group([10, 600, 100], ["urban", "urban", None])[["model", "photos", "within_750km"]].to_numpy().tolist()
+    >>> by_group([10, 600, 100], ["urban", "urban", None])[["group", "photos", "within_750km"]].to_numpy().tolist()
     [['unknown', 1, 1.0], ['urban', 2, 1.0]]
     """
     groups = pd.Series(np.asarray(group, dtype=object)).fillna("unknown")
     distances = pd.Series(np.asarray(distance_km, dtype=np.float64))
-    return accuracy_table({str(name): part for name, part in distances.groupby(groups)})
+    table = accuracy_table({str(name): part for name, part in distances.groupby(groups)})
+    return table.rename(columns={"model": "group"})
 
 
 def confidence_quarters(confidence: ArrayLike) -> NDArray[np.object_]:
@@ -250,7 +264,7 @@ def confidence_quarters(confidence: ArrayLike) -> NDArray[np.object_]:
 
 
 def markdown(intervals: pd.DataFrame) -> str:
-    """Table in Markdown: shares in per cent with their 95 % intervals, distances in km.
+    """Table in Markdown: per cent within each distance with 95 % intervals, and median and mean in km.
 
     Parameters
     ----------
@@ -258,17 +272,18 @@ def markdown(intervals: pd.DataFrame) -> str:
         From :func:`interval_table`.
     """
     lines = [
-        f"| model | photos | {' | '.join(f'{km} km' for km in THRESHOLDS_KM)} | median km | mean km |",
+        f"| model | photos | {' | '.join(f'{km:,} km' for km in THRESHOLDS_KM)} | median km | mean km |",
         "|---|---:|" + "---:|" * (len(THRESHOLDS_KM) + 2),
     ]
     for row in intervals.to_dict("records"):
-        shares = [
-            f"{100 * row[share]:.1f} % ({100 * row[f'{share}_low']:.1f}-{100 * row[f'{share}_high']:.1f})"
-            for share in SHARES
-        ]
+        shares = []
+        for share in SHARES:
+            low, high = 100 * row[f"{share}_low"], 100 * row[f"{share}_high"]
+            interval = f" [{low:.1f}, {high:.1f}]" if low <= high else ""  # none for the photos of a single author
+            shares.append(f"{100 * row[share]:.1f}{interval}")
         middle, mean = (f"{row[figure]:,.0f}" for figure in ("median_km", "mean_km"))
         lines.append(f"| {row['model']} | {row['photos']:,} | {' | '.join(shares)} | {middle} | {mean} |")
-    caption = "Test photos within each great-circle distance, with 95 % intervals bootstrapped over authors."
+    caption = "Per cent of the photos within each great-circle distance, with 95 % intervals bootstrapped over authors."
     return "\n".join([*lines, "", caption, ""])
 
 

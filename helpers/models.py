@@ -25,7 +25,13 @@ _STAGES = [
 _LITE = {"efficientnet_lite0": (1.0, 1.0), "efficientnet_lite2": (1.1, 1.2)}
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-ARCHITECTURES: tuple[str, ...] = (*_LITE, *torchvision.models.list_models(torchvision.models))
+# Those without a linear layer to take the features from, or with an auxiliary classifier beside it.
+_UNFIT = ("squeezenet1_0", "squeezenet1_1", "inception_v3", "googlenet")
+
+ARCHITECTURES: tuple[str, ...] = (
+    *_LITE,
+    *(name for name in torchvision.models.list_models(torchvision.models) if name not in _UNFIT),
+)
 
 
 class WeightsError(ValueError):
@@ -171,7 +177,7 @@ def _backbone(architecture: str, weights: str) -> nn.Module:
     else:
         model = torchvision.models.get_model(architecture, weights=None)
     if weights not in ("default", "none"):
-        path = Path(weights)
+        path = Path(weights).expanduser()
         if not path.is_file():
             raise WeightsError(f"weights {weights!r} is no file; use 'default', 'none' or the path of a state dict")
         loaded = (

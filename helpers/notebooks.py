@@ -9,6 +9,7 @@ import argparse
 import ast
 import difflib
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -120,6 +121,7 @@ def require(notebook: str, checked: Collection[str] | None = None, **given: Any)
         remedy = f". Make it first: {manifests.command(notebook, given)}"
     except manifests.StaleOutput as stale:
         problem, remedy = str(stale), ""
+        given = manifests.read(folder)["parameters"]  # to make again what was there, not what the defaults make
     if given.get("dataset") != data_lists.EMBEDDED:
         raise MissingInput(problem + remedy)
     print(f"{problem}. Running {notebook}.ipynb for {data_lists.EMBEDDED} on the way", flush=True)
@@ -179,7 +181,9 @@ def run(notebook: str, given: Mapping[str, Any]) -> Path:
 
     all_parameters = _checked(notebook, defaults(notebook), {**defaults(notebook), **given}, {})
     folder = OUTPUTS[notebook](all_parameters)
-    if manifests.is_current(folder, notebook, all_parameters):
+    # The photos of a folder can change without a manifest to tell.
+    can_tell = notebook != "01_data/make_list" or data_lists.is_embedded(all_parameters["dataset"])
+    if can_tell and manifests.is_current(folder, notebook, all_parameters):
         print(f"{notebook}: {folder.relative_to(paths.root())} is current", flush=True)
         return folder
     print(f"{notebook}: running", flush=True)
@@ -224,16 +228,21 @@ def _converted(name: str, value: Any, default: Any) -> Any:
     kind = type(default)
     if kind is bool and str(value).lower() in ("true", "false"):
         return str(value).lower() == "true"
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if kind is str and isinstance(value, str | int | float) and not isinstance(value, bool):
-        return str(value)
-    if type(value) is not kind:
+    if kind is float and type(value) is int:
+        value = float(value)
+    if kind is str and type(value) is int:
+        value = str(value)
+    if type(value) is not kind or (kind in (int, float) and not 0 <= value < math.inf):
         raise ParameterError(f"{name} takes {_KINDS[kind]} such as {default!r}, not {value!r}")
     return value
 
 
-_KINDS: dict[type, str] = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
+_KINDS: dict[type, str] = {
+    bool: "True or False",
+    int: "a whole number, not negative,",
+    float: "a number, not negative,",
+    str: "text (with papermill's -r in place of -p, where it looks like a number)",
+}
 
 
 def _nearest(word: str, words: Iterable[str]) -> str:

@@ -29,8 +29,21 @@ def cross_entropy(logits: Mapping[str, Tensor], labels: Mapping[str, Tensor]) ->
     >>> round(loss.exp().item(), 4)
     32.0
     """
-    total = torch.zeros((), device=next(iter(logits.values())).device)
-    for name, scores in logits.items():
-        summed = functional.cross_entropy(scores.float(), labels[name], ignore_index=-1, reduction="sum")
-        total = total + summed / (labels[name] >= 0).sum().clamp(min=1)
-    return total
+    return mean_over_labelled(*summed_cross_entropy(logits, labels))
+
+
+def summed_cross_entropy(logits: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Sum of the cross-entropy, and number of labelled photos, of each partition, both of shape (partitions,).
+
+    Added up over batches they give the loss of all photos, whatever the batches.
+    """
+    sums = [
+        functional.cross_entropy(scores.float(), labels[name], ignore_index=-1, reduction="sum")
+        for name, scores in logits.items()
+    ]
+    return torch.stack(sums), torch.stack([(labels[name] >= 0).sum() for name in logits])
+
+
+def mean_over_labelled(sums: Tensor, counts: Tensor) -> Tensor:
+    """Sum over partitions of the means, from what :func:`summed_cross_entropy` gives."""
+    return (sums / counts.clamp(min=1)).sum()

@@ -16,7 +16,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 def root() -> Path:
     """Folder that holds ``data-lists`` and the outputs of every stage."""
-    return Path(os.environ.get("PHOTO_GEOLOCATION_ROOT") or SOURCE)
+    return Path(os.environ.get("PHOTO_GEOLOCATION_ROOT") or SOURCE).resolve()
 
 
 def notebook(name: str) -> Path:

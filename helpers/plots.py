@@ -542,7 +542,7 @@ def great_circle_arc(
     >>> [piece[[0, -1]].round(1).tolist() for piece in great_circle_arc(0, 178, 0, -178)]
     [[[0.0, 178.0], [0.0, 180.0]], [[0.0, -179.3], [0.0, -178.0]]]
     """
-    start, end = _unit_vectors(np.array([[latitude_1, longitude_1], [latitude_2, longitude_2]]))
+    start, end = metrics.unit_vectors([latitude_1, latitude_2], [longitude_1, longitude_2])
     angle = np.arctan2(np.linalg.norm(np.cross(start, end)), start @ end)
     ahead = end - (end @ start) * start
     if np.linalg.norm(ahead) < 1e-9:  # same or opposite: no direction of its own, so take any
@@ -580,7 +580,7 @@ def flat_polygons(polygons: Sequence[shapely.Polygon]) -> tuple[list[NDArray[np.
     start, end, ring = corners[:-1][inside, ::-1], corners[1:][inside, ::-1], ring[1:][inside]
 
     # A straight line on the map is no great circle: put a point every half degree, for near a pole the bends are sharp.
-    a, b = _unit_vectors(start), _unit_vectors(end)
+    a, b = metrics.unit_vectors(*start.T), metrics.unit_vectors(*end.T)
     angle = np.arctan2(np.linalg.norm(np.cross(a, b), axis=1), (a * b).sum(axis=1))
     parts = np.maximum(np.ceil(2 * np.degrees(angle)).astype(int), 1)
     edge = np.repeat(np.arange(len(parts)), parts)
@@ -644,13 +644,6 @@ def _land() -> tuple[Outline, ...]:
             *(Outline(ring.coords, closed=True) for ring in shapely.get_rings(shapely.get_parts(country)))
         )
         for country in shapely.normalize(shapely.simplify(flat, 6))
-    )
-
-
-def _unit_vectors(coordinates: NDArray[np.float64]) -> NDArray[np.float64]:
-    latitude, longitude = np.radians(coordinates).T
-    return np.column_stack(
-        [np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude), np.sin(latitude)]
     )
 
 

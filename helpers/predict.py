@@ -17,6 +17,9 @@ from helpers.models import Geolocator
 HIERARCHY = "f*"  # the paper's name for reading the fine cell out with its coarse and middle ancestors
 
 
+_LEAST = 1e-12  # so that levels which contradict each other with certainty do not multiply to nothing but zeros
+
+
 class ReadOut:
     """What probabilities over cells say about the place: one answer per partition, and one over the hierarchy.
 
@@ -49,9 +52,9 @@ class ReadOut:
 
         The product is that of Müller-Budack et al., ECCV 2018, section 3.3, taken on probabilities, not on logits.
         """
-        product = probabilities[self.finest].clone()
+        product = probabilities[self.finest].clamp_min(_LEAST)
         for name, ancestor in self.ancestors.items():
-            product.mul_(probabilities[name].index_select(1, ancestor))
+            product.mul_(probabilities[name].clamp_min(_LEAST).index_select(1, ancestor))
         return product.div_(product.sum(dim=1, keepdim=True))
 
     def __call__(self, probabilities: Mapping[str, Tensor]) -> dict[str, pd.DataFrame]:
@@ -78,7 +81,7 @@ class ReadOut:
                 {
                     "predicted_latitude": partition.latitude_mean[cell],
                     "predicted_longitude": partition.longitude_mean[cell],
-                    "confidence": confidence.double().cpu().numpy(),
+                    "confidence": confidence.cpu().double().numpy(),
                     "cell": cell,
                 }
             )

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers import data_lists, paths, toy_earth
+from helpers import data_lists, manifests, paths, toy_earth
 
 SCENES = ("indoor", "natural", "urban")  # S3 of the ECCV 2018 paper, in the order of its labels 0, 1, 2
 _PROBABILITIES = [f"p_{scene}" for scene in SCENES]
@@ -15,7 +15,7 @@ COLUMNS = ("id", "scene", *_PROBABILITIES, "s16", "s365")
 def sources(dataset: str, scene_table: str) -> dict[str, Path]:
     """Files that the scenes of a dataset are read from."""
     files = {"data list": paths.data_list(dataset)}
-    return {**files, "scene table": Path(scene_table)} if scene_table else files
+    return {**files, "scene table": _table_path(scene_table)} if scene_table else files
 
 
 def known(photos: pd.DataFrame, dataset: str, scene_table: str) -> pd.DataFrame:
@@ -49,25 +49,42 @@ def known(photos: pd.DataFrame, dataset: str, scene_table: str) -> pd.DataFrame:
         )
     if not scene_table:
         raise ValueError(f"the scenes of dataset {dataset!r} are not known: name a table of them with -p scene_table")
-    table = _normalised(Path(scene_table))
+    table = _normalised(_table_path(scene_table))
     joined = photos[["id"]].merge(table, on="id", how="left", validate="one_to_one")
     if joined["scene"].isna().all():
         raise ValueError(f"{scene_table} knows none of the photos of {dataset!r}: its ids are not those of the list")
     return joined
 
 
-def read(dataset: str) -> pd.DataFrame | None:
-    """What ``02_scenes/classify_scenes.ipynb`` has written for a dataset, or None if it has not run."""
-    path = paths.scenes(dataset) / "scenes.parquet"
-    return pd.read_parquet(path) if path.exists() else None
+def recorded(dataset: str) -> dict[str, Path]:
+    """File that ``02_scenes/classify_scenes.ipynb`` has written for a dataset; nothing if it has not run.
+
+    Raises
+    ------
+    StaleOutput
+        If the data list or the scene table has changed since.
+    """
+    folder = paths.scenes(dataset)
+    if not (folder / "manifest.json").exists():
+        return {}
+    manifests.check(folder)
+    return {"scenes": folder / "scenes.parquet"}
 
 
 def joined(predictions: pd.DataFrame, dataset: str) -> pd.DataFrame:
     """`predictions` with the ``scene`` of each photo, missing where it is not known."""
-    table = read(dataset)
-    if table is None:
+    files = recorded(dataset)
+    if not files:
         return predictions.assign(scene=None)
+    table = pd.read_parquet(files["scenes"])
     return predictions.merge(table[["id", "scene"]], on="id", how="left", validate="one_to_one")
+
+
+def _table_path(scene_table: str) -> Path:
+    path = Path(scene_table).expanduser()
+    if not path.is_file():
+        raise ValueError(f"scene_table {scene_table!r} is no file: give a CSV file with the scene of each photo")
+    return path
 
 
 def _normalised(path: Path) -> pd.DataFrame:

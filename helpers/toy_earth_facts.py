@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from scipy.spatial import cKDTree
 
-from helpers import places
+from helpers import metrics, places
 
 OCEAN = "Ocean"
 _EARTH_RADIUS_KM = 6371.0
@@ -208,16 +208,10 @@ def towns() -> pd.DataFrame:
     return frame[frame["population"] >= 15000].sort_values("id", ignore_index=True)
 
 
-def unit_vectors(latitude: ArrayLike, longitude: ArrayLike) -> NDArray[np.float64]:
-    """Points on the unit sphere, shape (n, 3)."""
-    north, east = np.radians(np.asarray(latitude, dtype=float)), np.radians(np.asarray(longitude, dtype=float))
-    return np.column_stack([np.cos(north) * np.cos(east), np.cos(north) * np.sin(east), np.sin(north)])
-
-
 @cache
 def town_tree() -> cKDTree:
     """Nearest-neighbour tree over the unit vectors of :func:`towns`."""
-    return cKDTree(unit_vectors(towns()["latitude"], towns()["longitude"]))
+    return cKDTree(metrics.unit_vectors(towns()["latitude"], towns()["longitude"]))
 
 
 @cache
@@ -243,7 +237,7 @@ def _climate_on_land(latitude: NDArray[np.float64], longitude: NDArray[np.float6
 def _columns(latitude: ArrayLike, longitude: ArrayLike) -> dict[str, Any]:
     latitude, longitude = np.asarray(latitude, dtype=float), np.asarray(longitude, dtype=float)
     code = places.country(latitude, longitude)
-    chord, nearest = town_tree().query(unit_vectors(latitude, longitude), k=8)
+    chord, nearest = town_tree().query(metrics.unit_vectors(latitude, longitude), k=8)
     # Rounded, so that a last bit that differs between machines does not reach a picture.
     town_km = np.round(2 * _EARTH_RADIUS_KM * np.arcsin(np.minimum(chord / 2, 1)), 3)
     town_id, radius_km, urbanity = _town_columns()

@@ -63,11 +63,15 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "epochs", "batch_size", "image_size"):
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
         for name in ("weight_decay", "warmup_epochs", "backbone_learning_rate_factor", "seed"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
+        if self.weights not in ("default", "none") and not Path(self.weights).expanduser().is_file():
+            raise ValueError(
+                f"weights {self.weights!r} is no file: it takes 'default', 'none' or the file of a state dict"
+            )
 
     @property
     def partitions(self) -> tuple[str, ...]:
@@ -130,6 +134,8 @@ def train(settings: Settings, folder: Path) -> None:
     classes = {name: len(partition) for name, partition in partitions.items()}
     model = Geolocator(settings.architecture, classes, settings.weights)
     model = model.to(device).to(memory_format=torch.channels_last)
+    read_out = predict.ReadOut(partitions, device)
+    _try_out(model, settings, device)
     labels = {name: column.to(device) for name, column in training.labels.items()}
     print(
         f"{settings.architecture} on {devices.described(device)}: {len(training)} training photos, "
@@ -161,7 +167,10 @@ def train(settings: Settings, folder: Path) -> None:
         if frozen:
             yield from (network(features) for features in validation_features.split(settings.batch_size))
         else:
-            yield from (network(photos) for photos in _centre_views(validation, settings, device, "validating"))
+            for photos in _centre_views(validation, settings, device, "validating"):
+                with devices.autocast(device, model, settings.precision):
+                    logits = network(photos)
+                yield logits
 
     groups = [{"params": list(model.heads.parameters()), "lr": settings.learning_rate}]
     if not frozen:
@@ -175,29 +184,31 @@ def train(settings: Settings, folder: Path) -> None:
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: learning_rate_factor(settings, step, steps_per_epoch)
     )
-    read_out = predict.ReadOut(partitions, device)
     best_loss = math.inf
 
     for epoch in range(1, settings.epochs + 1):
         model.train(not frozen)
-        rate, total_loss = optimizer.param_groups[0]["lr"], torch.zeros((), device=device)
+        rate = optimizer.param_groups[0]["lr"]
+        total_sums, total_counts = torch.zeros(2, len(partitions), device=device)
         steps = progress.track(training_batches(epoch), f"epoch {epoch}", steps_per_epoch, unit="batches")
         for index, batch in steps:
             with devices.autocast(device, model, settings.precision):
                 logits = network(batch.to(device, non_blocking=True))
             index = index.to(device)
-            loss = objectives.cross_entropy(logits, {name: column[index] for name, column in labels.items()})
+            in_batch = {name: column[index] for name, column in labels.items()}
+            sums, counts = objectives.summed_cross_entropy(logits, in_batch)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            objectives.mean_over_labelled(sums, counts).backward()
             optimizer.step()
             schedule.step()
-            total_loss += loss.detach() * len(index)
-        train_loss = total_loss.item() / len(training)
-        if not math.isfinite(train_loss):
-            raise FloatingPointError(f"the loss became {train_loss} in epoch {epoch}: lower the learning_rate")
+            total_sums += sums.detach()
+            total_counts += counts
 
         model.eval()
+        train_loss = objectives.mean_over_labelled(total_sums, total_counts).item()
         judged = _judge(validation_logits(), validation, read_out, device) if len(validation) else {}
+        if not math.isfinite(train_loss + judged.get("validation_loss", 0.0)):
+            raise FloatingPointError(f"the loss is no longer finite in epoch {epoch}: lower the learning_rate")
         seconds = time.monotonic() - started
         started = time.monotonic()
         measured = {
@@ -211,7 +222,7 @@ def train(settings: Settings, folder: Path) -> None:
         with (folder / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(measured) + "\n")
         print(_epoch_line(measured, settings.epochs), flush=True)
-        # Without validation photos the last epoch is kept, else the one that explains them best.
+        # Without labelled validation photos the last epoch is kept, else the one that explains them best.
         if judged.get("validation_loss", -epoch) < best_loss:
             best_loss = judged.get("validation_loss", -epoch)
             weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
@@ -220,9 +231,23 @@ def train(settings: Settings, folder: Path) -> None:
 
     for name, partition in partitions.items():
         cells.write(partition, folder / "cells" / f"{name}.csv")
-    training.rows[["latitude", "longitude"]].to_parquet(folder / "training_places.parquet", index=False)
+    # Rounded to about a kilometre: they serve a baseline, and a shared run should not tell where its owner lives.
+    places = training.rows[["latitude", "longitude"]].round(2)
+    places.to_parquet(folder / "training_places.parquet", index=False)
     config = {**asdict(settings), "photo_root": "", "classes": classes}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def _try_out(model: Geolocator, settings: Settings, device: torch.device) -> None:
+    """Let an architecture that cannot take photos of this size say so before any work is done."""
+    model.eval()
+    try:
+        with torch.no_grad():
+            model(torch.zeros(1, 3, settings.image_size, settings.image_size, dtype=torch.uint8, device=device))
+    except (AssertionError, RuntimeError) as error:  # torchvision's vision transformers assert
+        raise ValueError(
+            f"{settings.architecture} cannot take photos of image_size {settings.image_size}: {error}"
+        ) from error
 
 
 def _centre_views(photos: Photos, settings: Settings, device: torch.device, label: str) -> Iterator[Tensor]:
@@ -245,12 +270,15 @@ def _features(model: Geolocator, photos: Photos, settings: Settings, device: tor
 def _judge(
     logits: Iterator[dict[str, Tensor]], photos: Photos, read_out: predict.ReadOut, device: torch.device
 ) -> dict[str, float]:
-    """Loss and great-circle accuracy on `photos`, of the hierarchy where there is one."""
-    loss, done, answers = 0.0, 0, []
+    """Great-circle accuracy on `photos`, of the hierarchy where there is one, and the loss if any has a cell."""
+    total_sums, total_counts = torch.zeros(2, len(photos.labels), device=device)
+    done, answers = 0, []
     for batch in logits:
         count = len(next(iter(batch.values())))
         labels = {name: column[done : done + count].to(device) for name, column in photos.labels.items()}
-        loss += objectives.cross_entropy(batch, labels).item() * count
+        sums, counts = objectives.summed_cross_entropy(batch, labels)
+        total_sums += sums
+        total_counts += counts
         done += count
         probabilities = {name: scores.float().softmax(dim=1) for name, scores in batch.items()}
         answers.append(read_out(probabilities)[read_out.models[-1]])
@@ -259,7 +287,10 @@ def _judge(
         photos.rows["latitude"], photos.rows["longitude"], table["predicted_latitude"], table["predicted_longitude"]
     )
     shares = dict(zip(metrics.SHARES, metrics.accuracy(distance_km).tolist(), strict=True))
-    return {"validation_loss": loss / done, **shares, "median_km": float(np.median(distance_km))}
+    judged = {**shares, "median_km": float(np.median(distance_km))}
+    if total_counts.any():
+        judged["validation_loss"] = objectives.mean_over_labelled(total_sums, total_counts).item()
+    return judged
 
 
 def best_epoch(curves: pd.DataFrame) -> int:
@@ -272,7 +303,7 @@ def model_card(settings: Settings, curves: pd.DataFrame, training_photos: int) -
     """What a run is, how well it did in validation, and what it must not be used for, in Markdown."""
     best = curves[curves["epoch"] == best_epoch(curves)].iloc[0]
     judged = "no validation photos"
-    if "validation_loss" in curves:
+    if "median_km" in curves:
         shares = ", ".join(f"{100 * best[f'within_{km}km']:.1f} % within {km:,} km" for km in metrics.THRESHOLDS_KM)
         judged = f"{shares}; half of the guesses are more than {best['median_km']:,.0f} km off"
     return f"""# Model card
@@ -294,11 +325,11 @@ security-sensitive, military or law-enforcement use; any decision about a person
 
 
 def _epoch_line(measured: dict[str, float], epochs: int) -> str:
-    line = f"epoch {measured['epoch']}/{epochs}: train loss {measured['train_loss']:.3f}"
-    if "validation_loss" in measured:
-        shares = ", ".join(f"{km} km {measured[f'within_{km}km']:.1%}" for km in metrics.THRESHOLDS_KM[2:])
-        line += f", validation loss {measured['validation_loss']:.3f}"
-        line += f", median {measured['median_km']:.0f} km, within {shares}"
+    line = f"epoch {measured['epoch']}/{epochs}: loss {measured['train_loss']:.2f}"
+    if "median_km" in measured:
+        shares = "/".join(f"{100 * measured[f'within_{km}km']:.1f}" for km in metrics.THRESHOLDS_KM[2:])
+        line += f", validation {measured.get('validation_loss', math.nan):.2f}, median {measured['median_km']:.0f} km"
+        line += f", {shares} % within {'/'.join(map(str, metrics.THRESHOLDS_KM[2:]))} km"
     return f"{line}, {measured['seconds']:.1f} s"
 
 

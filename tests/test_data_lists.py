@@ -94,7 +94,7 @@ def test_an_author_or_a_place_is_in_one_split_and_no_split_asked_for_is_empty(ph
         groups = int(str(error).split("form ")[1].split()[0])
         assert groups < asked
         return
-    assert data_lists.shared_between_splits(rows) == {"authors": 0, "places": 0}
+    assert in_several_splits(rows) == (0, 0)
     assert rows["split"].nunique() == asked
 
 
@@ -147,7 +147,7 @@ def test_given_splits_are_kept_and_what_they_share_is_counted():
     photos.loc[:1, ["latitude", "longitude"]] = [10, 20]
     rows = data_lists.build(photos, **SPLIT_IN_TENTHS)
     assert rows["split"].tolist() == ["train", "test"] * 6
-    assert data_lists.shared_between_splits(rows) == {"authors": 3, "places": 1}
+    assert in_several_splits(rows) == (3, 1)
 
 
 @pytest.mark.parametrize("shares", [(-0.1, 0.1), (0.6, 0.6), (0, 1.1), (float("nan"), 0)])
@@ -431,4 +431,25 @@ def test_the_real_photos_are_split_as_asked(shared):
     table = table[["id", "path", "latitude", "longitude", "author"]].assign(sha256="0" * 64)
     rows = data_lists.build(table, **SPLIT_IN_TENTHS)
     assert rows["split"].value_counts().to_dict() == {"train": 3107, "validation": 388, "test": 388}
-    assert data_lists.shared_between_splits(rows) == {"authors": 0, "places": 0}
+    assert in_several_splits(rows) == (0, 0)
+
+
+def in_several_splits(rows):
+    leaks = data_lists.leakage(rows)
+    return leaks["authors in several splits"], leaks["places in several splits"]
+
+
+def test_leakage_tells_who_is_near_and_how_large_the_largest_group_is():
+    rows = pd.DataFrame(
+        {
+            "id": ["a", "b", "c", "d", "e"],
+            "author": ["ann", "ann", "bob", "cyd", ""],
+            "split": ["train", "train", "test", "validation", "test"],
+            "latitude": [0.0, 40.0, 0.0089, 0.0091, -60.0],
+            "longitude": [20.0, 20.0, 20.0, 20.0, 20.0],
+        }
+    )
+    leaks = data_lists.leakage(rows)
+    assert leaks["within 1 km of a training photo"] == round(1 / 3, 4)  # 0.0089 degrees are 0.99 km, 0.0091 are 1.01
+    assert leaks["largest linked group"] >= 2
+    assert data_lists.leakage(rows.assign(split="test"))["within 1 km of a training photo"] == 0

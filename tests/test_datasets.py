@@ -319,11 +319,18 @@ def test_a_folder_without_photos_says_what_it_has(tmp_path):
         datasets.make_list("mine", photo_root=tmp_path)
 
 
-def test_photos_that_differ_by_their_suffix_only_need_other_names(tmp_path):
-    save(tmp_path / "a.jpg", (48, 2))
-    save(tmp_path / "a.png", (48, 2))
-    with pytest.raises(ValueError, match="the id 'a' occurs more than once"):
-        datasets.make_list("mine", photo_root=tmp_path)
+def test_photos_that_differ_by_their_suffix_only_keep_it_in_their_ids(tmp_path):
+    for name in ("a.jpg", "a.png", "b.jpg"):
+        save(tmp_path / name, (48, 2))
+    made = datasets.make_list("mine", photo_root=tmp_path, test_share=1)
+    assert made.rows["id"].tolist() == ["a.jpg", "a.png", "b"]
+
+
+def test_scenes_are_not_rendered_into_a_folder_of_photos(album):
+    before = sorted(album.rglob("*"))
+    with pytest.raises(ValueError, match="which is not of toy-earth"):
+        datasets.make_list("toy-earth", photo_root=album, photo_count=5)
+    assert sorted(album.rglob("*")) == before
 
 
 # The table
@@ -386,4 +393,4 @@ def test_the_real_photos_become_a_list(shared):
     made = datasets.make_list("real", photo_root=photo_root, truth=photo_root / "photos.csv", seed=7)
     assert len(made.rows) == 3883
     assert made.left_out == {}
-    assert made.header["in several splits"] == "0 authors, 0 places"
+    assert made.header["leakage"].startswith("authors in several splits: 0, places in several splits: 0, ")

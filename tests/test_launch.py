@@ -36,16 +36,14 @@ def descendants(pid: int) -> list[int]:
 @pytest.mark.skipif(sys.platform != "linux", reason="children end with a killed parent on Linux only")
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_child_outlives_its_parent(root, end):
-    # A child that trains forever: it waits for settings that never come.
-    os.mkfifo(root / "never.json")
+    # A child that waits forever for its data list.
+    (root / "data-lists").mkdir()
+    os.mkfifo(root / "data-lists" / "toy-earth.csv")
     code = (
-        "import json, pathlib, signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "import pathlib, signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "from helpers import launch, training, notebooks;"
-        "launch.json.dumps = lambda settings: '';"
-        "pathlib.Path.write_text = lambda path, text: None;"
-        f"folder = pathlib.Path({str(root)!r});"
-        "(folder / 'settings.json').symlink_to(folder / 'never.json');"
-        "launch.train(training.Settings(**notebooks.defaults('04_training/train')), folder)"
+        "settings = training.Settings(**notebooks.defaults('04_training/train'));"
+        f"launch.train(settings, pathlib.Path({str(root)!r}))"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:

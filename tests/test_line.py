@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 
@@ -111,9 +113,65 @@ def test_papermill_fails_with_the_remedy_and_leaves_nothing(root, tmp_path, note
     before = sorted(root.rglob("*"))
     ended = papermill(notebook, tmp_path, **parameters)
     assert ended.returncode == 1
-    with pytest.raises(RuntimeError, match=message):
-        raise RuntimeError(ended.stderr)
+    assert re.search(message, ended.stderr), ended.stderr[-2000:]
     assert sorted(root.rglob("*")) == before
+
+
+@pytest.fixture
+def album(root, tmp_path):
+    """A few photos outside the checkout, and the table that says where they were taken."""
+    rows = data_lists.read(TINY).head(6)
+    for path in rows["path"]:
+        (tmp_path / "album" / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(paths.photos(TINY) / path, tmp_path / "album" / path)
+    truth = rows[["id", "path", "latitude", "longitude"]].reset_index(drop=True)
+    return tmp_path / "album", truth
+
+
+def truncated(album, truth):
+    (album / truth["path"][2]).write_bytes((album / truth["path"][2]).read_bytes()[:900])
+
+
+def off_the_earth(album, truth):
+    truth.loc[3, "latitude"] = 95.0
+
+
+def escaping(album, truth):
+    truth.loc[1, "path"] = "../secret.jpg"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (truncated, r"1 of 6 photos cannot be used: .*truncated.*bad_photos='leave_out'"),
+        (off_the_earth, r"1 of 6 photos cannot be used: .*latitude beyond ±90"),
+        (escaping, r"'\.\./secret\.jpg' escapes the photo root"),
+    ],
+)
+def test_a_list_of_bad_photos_is_refused_and_leaves_nothing(root, tmp_path, album, spoil, message):
+    folder, truth = album
+    spoil(folder, truth)
+    truth.to_csv(tmp_path / "truth.csv", index=False)
+    before = sorted(root.rglob("*"))
+    given = {"dataset": "album", "photo_root": folder, "truth": tmp_path / "truth.csv"}
+    ended = papermill("01_data/make_list", tmp_path, **given)
+    assert ended.returncode == 1
+    assert re.search(message, ended.stderr), ended.stderr[-2000:]
+    assert sorted(root.rglob("*")) == before
+
+
+def test_a_changed_photo_is_named_before_it_is_learned_from(root, tmp_path):
+    path = data_lists.read(TINY)["path"].iloc[7]
+    photo = paths.photos(TINY) / path
+    original = photo.read_bytes()
+    photo.write_bytes((paths.photos(TINY) / data_lists.read(TINY)["path"].iloc[8]).read_bytes())
+    try:
+        ended = papermill("04_training/train", tmp_path, dataset=TINY, run_name="never")
+    finally:
+        photo.write_bytes(original)
+    assert ended.returncode == 1
+    assert re.search(rf"ChangedPhoto.*{re.escape(path)}", ended.stderr), ended.stderr[-2000:]
+    assert not paths.run("never").exists()
 
 
 def test_the_line_runs_on_real_photos(shared, tmp_path, monkeypatch):

@@ -68,6 +68,40 @@ def test_an_unfinished_output_leaves_the_finished_one_alone(source):
     assert (folder / "coarse.csv").read_text() == "cells"
     again = manifests.begin(folder, NOTEBOOK, {})
     assert list(again.folder.iterdir()) == []
+    manifests.finish(again)
+    assert [path.name for path in folder.parent.iterdir()] == ["mine"]
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_live_one_works_on_is_not(source):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as alive:
+        folders = [paths.cells("mine").with_name(f".mine.{process.pid}.partial") for process in (ended, alive)]
+        for folder in folders:
+            folder.mkdir(parents=True)
+        manifests.begin(paths.cells("mine"), NOTEBOOK, {})
+        assert [folder.exists() for folder in folders] == [False, True]
+        alive.communicate(b"\n")
+
+
+def test_a_cell_run_again_after_the_end_writes_into_the_finished_output(source):
+    output = manifests.begin(paths.cells("mine"), NOTEBOOK, {}, {"data list": source})
+    (output.folder / "coarse.csv").write_text("cells")
+    folder = manifests.finish(output)
+    (output.folder / "cells.png").write_text("drawn again")
+    assert manifests.finish(output) == folder
+    assert sorted(file.name for file in folder.iterdir()) == ["cells.png", "coarse.csv", "manifest.json"]
+
+
+def test_it_is_not_current_without_what_lies_outside(root, source):
+    output = manifests.begin(paths.list_notes("mine"), "01_data/make_list", {})
+    output.outside = {"data list": source}
+    folder = manifests.finish(output)
+    assert manifests.is_current(folder, "01_data/make_list", {})
+    source.write_text("edited")
+    assert not manifests.is_current(folder, "01_data/make_list", {})
+    source.unlink()
+    assert not manifests.is_current(folder, "01_data/make_list", {})
 
 
 def test_a_process_that_ends_early_leaves_no_working_folder(root):

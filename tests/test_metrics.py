@@ -219,3 +219,18 @@ def test_authors_must_match_photos():
         metrics.author_bootstrap([1, 2, 3], ["ann", "bob"], seed=7)
     with pytest.raises(ValueError, match="0 resamples"):
         metrics.author_bootstrap([1, 2], ["ann", "bob"], 0, seed=7)
+
+
+def test_the_markdown_table_gives_per_cent_with_intervals():
+    table = metrics.interval_table({"f*": [0.5, 25, 300, 9000]}, ["ann", "ann", "bob", "cyd"], seed=7)
+    head, _, row, *_ = metrics.markdown(table).splitlines()
+    assert head == "| model | photos | 1 km | 25 km | 200 km | 750 km | 2,500 km | median km | mean km |"
+    assert row.startswith("| f* | 4 | 25.0 [0.0, 50.0] | 50.0 [0.0, 100.0] |")
+    assert row.endswith("| 162 | 2,331 |")
+
+
+def test_confidence_quarters_are_equal_and_ordered():
+    quarters = metrics.confidence_quarters(np.random.default_rng(1).random(400))
+    assert pd.Series(quarters).value_counts().tolist() == [100] * 4
+    assert len(metrics.confidence_quarters([0.5])) == 1
+    assert len(metrics.confidence_quarters([])) == 0

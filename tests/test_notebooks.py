@@ -87,10 +87,13 @@ def test_the_demo_runs_the_line_in_order():
         ("epoch = 3", "did you mean 'epochs'"),
         ("partition = 'mutli'", "partition cannot be 'mutli', did you mean 'multi'"),
         ("architecture = 'resnet5'", "did you mean 'resnet50'"),
-        ("epochs = 'many'", "epochs takes a whole number such as 15, not 'many'"),
+        ("epochs = 'many'", "epochs takes a whole number, not negative, such as 15, not 'many'"),
         ("epochs = 2.5", "epochs takes a whole number"),
         ("epochs = True", "epochs takes a whole number"),
         ("dataset = None", "dataset takes text"),
+        ("dataset = 1e3", "dataset takes text .with papermill's -r"),
+        ("seed = -1", "seed takes a whole number, not negative"),
+        ("learning_rate = float('nan')", "learning_rate takes a number"),
     ],
 )
 def test_a_wrong_parameter_is_refused_with_the_nearest_valid_one(injected, message):
@@ -102,9 +105,9 @@ def test_a_wrong_parameter_is_refused_with_the_nearest_valid_one(injected, messa
 
 
 def test_values_take_the_type_of_their_default():
-    variables = {**notebooks.defaults("04_training/train"), "run_name": 5, "learning_rate": 1, "photo_root": 2.5}
+    variables = {**notebooks.defaults("04_training/train"), "run_name": 5, "learning_rate": 1, "photo_root": 25}
     checked = notebooks.parameters("04_training/train", variables, **training.CHOICES)
-    assert (checked.run_name, checked.learning_rate, checked.photo_root) == ("5", 1.0, "2.5")
+    assert (checked.run_name, checked.learning_rate, checked.photo_root) == ("5", 1.0, "25")
 
 
 def test_what_a_reader_defines_later_is_no_parameter():

@@ -72,6 +72,14 @@ def test_reading_out_does_not_change_the_probabilities(partitions):
     assert all(torch.equal(before[name], shares) for name, shares in given_probabilities.items())
 
 
+def test_levels_that_contradict_each_other_still_give_a_probability(partitions):
+    certain = {name: torch.zeros(2, len(partition)) for name, partition in partitions.items()}
+    for number, name in enumerate(partitions):
+        certain[name][:, number] = 1.0
+    answer = predict.ReadOut(partitions, DEVICE)(certain)["f*"]
+    assert answer["confidence"].between(0, 1).all()
+
+
 def test_crops_are_fused_by_their_largest_probability():
     logits = torch.randn(15, 7, generator=torch.Generator().manual_seed(1))
     fused = predict.fuse_crops(logits, crops=5)

@@ -41,11 +41,11 @@ def test_in_jupyterlab_a_bar_moves_instead(capsys, monkeypatch):
     assert list(progress.track(range(3), "rendering")) == [0, 1, 2]
     progress.show("epoch 1: 1/2 batches (50 %), 3/s, 1 s left")
     progress.show("epoch 1: 2/2 batches (100 %), 3/s, 1 s")
-    progress.show("epoch 1/2: train loss 3.2")
+    progress.show("epoch 1/2: loss 3.2")
     shown = capsys.readouterr()
     assert "rendering" in shown.err
     assert "2/2" in shown.err
-    assert shown.out == "epoch 1/2: train loss 3.2\n"
+    assert shown.out == "epoch 1/2: loss 3.2\n"
 
 
 def test_headless_a_childs_lines_are_printed_as_they_are(capsys):

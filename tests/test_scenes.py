@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from helpers import data_lists, paths, scenes, toy_earth
+from helpers import data_lists, manifests, paths, scenes, toy_earth
 
 PHOTOS = pd.DataFrame({"id": ["a", "b", "c"], "latitude": [0.0] * 3, "longitude": [0.0] * 3})
 
@@ -61,12 +61,22 @@ def test_photos_of_ones_own_need_a_table():
 def test_predictions_get_their_scenes_where_they_are_known(root):
     predictions = pd.DataFrame({"id": ["c", "a"], "distance_km": [1.0, 2.0]})
     assert scenes.joined(predictions, "mine")["scene"].isna().all()
-    folder = paths.scenes("mine")
-    folder.mkdir(parents=True)
-    pd.DataFrame({"id": ["a", "b"], "scene": ["urban", "indoor"]}).to_parquet(folder / "scenes.parquet")
+    source = root / "mine.csv"
+    source.write_text("one")
+    output = manifests.begin(paths.scenes("mine"), "02_scenes/classify_scenes", {}, {"data list": source})
+    pd.DataFrame({"id": ["a", "b"], "scene": ["urban", "indoor"]}).to_parquet(output.folder / "scenes.parquet")
+    manifests.finish(output)
     joined = scenes.joined(predictions, "mine")
     assert joined["id"].tolist() == ["c", "a"]
     assert joined["scene"].tolist()[1] == "urban"
+    source.write_text("two")
+    with pytest.raises(manifests.StaleOutput, match=r"classify_scenes\.ipynb"):
+        scenes.joined(predictions, "mine")
+
+
+def test_a_table_that_is_not_there_is_named(root):
+    with pytest.raises(ValueError, match=r"scene_table 'nowhere\.csv' is no file"):
+        scenes.known(PHOTOS, "mine", "nowhere.csv")
 
 
 def test_the_official_labels_of_real_photos_agree_with_their_probabilities(shared):

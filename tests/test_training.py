@@ -150,4 +150,4 @@ def test_launched_in_a_process_of_its_own_it_gives_the_same_run(settings, tmp_pa
     curves = launch.train(settings, tmp_path / "launched")
     assert len(curves) == 3
     assert weights(tmp_path / "here") == weights(tmp_path / "launched")
-    assert "epoch 3/3: train loss" in (tmp_path / "launched" / "train.log").read_text()
+    assert "epoch 3/3: loss" in (tmp_path / "launched" / "train.log").read_text()
