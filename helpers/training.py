@@ -172,14 +172,7 @@ def train(settings: Settings, folder: Path) -> None:
                     logits = network(photos)
                 yield logits
 
-    groups = [{"params": list(model.heads.parameters()), "lr": settings.learning_rate}]
-    if not frozen:
-        slower = settings.learning_rate * settings.backbone_learning_rate_factor
-        groups.append({"params": list(model.backbone.parameters()), "lr": slower})
-    if settings.optimizer == "sgd":
-        optimizer: torch.optim.Optimizer = torch.optim.SGD(groups, momentum=0.9, weight_decay=settings.weight_decay)
-    else:
-        optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+    optimizer = _optimizer(model, settings)
     steps_per_epoch = math.ceil(len(training) / settings.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: learning_rate_factor(settings, step, steps_per_epoch)
@@ -236,6 +229,16 @@ def train(settings: Settings, folder: Path) -> None:
     places.to_parquet(folder / "training_places.parquet", index=False)
     config = {**asdict(settings), "photo_root": "", "classes": classes}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def _optimizer(model: Geolocator, settings: Settings) -> torch.optim.Optimizer:
+    groups = [{"params": list(model.heads.parameters()), "lr": settings.learning_rate}]
+    if settings.train_layers == "all":
+        slower = settings.learning_rate * settings.backbone_learning_rate_factor
+        groups.append({"params": list(model.backbone.parameters()), "lr": slower})
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=0.9, weight_decay=settings.weight_decay)
+    return torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
 
 
 def _try_out(model: Geolocator, settings: Settings, device: torch.device) -> None:
