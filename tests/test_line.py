@@ -38,7 +38,7 @@ def root(line, monkeypatch):
 
 
 OUTPUTS = {
-    "01_data/make_list": ["map.png", "photos.png"],
+    "01_data/make_list": ["map.png", "density.png", "photos.png"],
     "02_scenes/classify_scenes": ["scenes.parquet", "scenes.png"],
     "03_partitioning/build_cells": ["coarse.csv", "middle.csv", "fine.csv", "labels.parquet", "cells.png"],
     "04_training/train": ["model.safetensors", "config.json", "README.md", "metrics.jsonl", "curves.png", "train.log"],
