@@ -40,10 +40,9 @@ def train(settings: training.Settings, folder: Path, processes: int = 1) -> pd.D
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"),
         *("-m", "helpers.training", str(settings_file), str(folder)),
     ]
-    environment = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
     child = subprocess.Popen(
         command,
-        env=environment,
+        env=progress.unwatched(),
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

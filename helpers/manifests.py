@@ -117,9 +117,8 @@ def check(folder: Path, only: Collection[str] | None = None) -> None:
     for name, described in manifest["inputs"].items():
         if only is not None and name not in only:
             continue
-        path = paths.root() / described["path"]
-        if not path.exists() or fingerprint(path) != described["sha256"]:
-            state = "has changed since" if path.exists() else "is gone"
+        if not _is_unchanged(described):
+            state = "has changed since" if (paths.root() / described["path"]).exists() else "is gone"
             raise StaleOutput(
                 f"{_shown(folder)} was made from the {name} {described['path']}, which {state}. "
                 f"Make it again: {command(manifest['notebook'], manifest['parameters'])}"
@@ -135,10 +134,7 @@ def is_current(folder: Path, notebook: str, parameters: Mapping[str, Any]) -> bo
         check(folder)
     except (FileNotFoundError, StaleOutput):
         return False
-    made_outside = [
-        (paths.root() / described["path"], described["sha256"]) for described in manifest["outside"].values()
-    ]
-    unchanged = all(path.exists() and fingerprint(path) == sha256 for path, sha256 in made_outside)
+    unchanged = all(_is_unchanged(described) for described in manifest["outside"].values())
     return unchanged and manifest["parameters"] == json.loads(json.dumps(dict(parameters), default=str))
 
 
@@ -184,6 +180,11 @@ def _runs_elsewhere(process: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def _is_unchanged(described: Mapping[str, str]) -> bool:
+    path = paths.root() / described["path"]
+    return path.exists() and fingerprint(path) == described["sha256"]
 
 
 def _described(path: Path) -> dict[str, str]:

@@ -10,7 +10,6 @@ import ast
 import difflib
 import json
 import math
-import os
 import shutil
 import subprocess
 import sys
@@ -156,9 +155,9 @@ def _run_in_child(notebook: str, given: Mapping[str, Any]) -> None:
     call = [sys.executable, "-m", "helpers.notebooks", notebook]
     for name, value in given.items():
         call += ["-p", name, str(value)]
-    # Lines, not bars: the child's output ends up inside this notebook.
-    environment = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
-    with subprocess.Popen(call, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:
+    with subprocess.Popen(
+        call, env=progress.unwatched(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as child:
         for line in child.stdout or ():
             progress.show(line.rstrip())
     if child.returncode:

@@ -7,8 +7,10 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def cross_entropy(logits: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> Tensor:
-    """Sum over partitions of the mean cross-entropy over the photos that have a cell in that partition.
+def summed_cross_entropy(logits: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Sum of the cross-entropy over the photos that have a cell, and their number, in each partition.
+
+    Added up over batches they give the loss of all photos, whatever the batches.
 
     Parameters
     ----------
@@ -19,23 +21,15 @@ def cross_entropy(logits: Mapping[str, Tensor], labels: Mapping[str, Tensor]) ->
 
     Returns
     -------
-    Tensor
-        A scalar; 0 for a batch without any labelled photo.
+    sums, counts : Tensor of shape (partitions,)
+        In the order of `logits`.
 
     Examples
     --------
     >>> logits = {"coarse": torch.zeros(3, 4), "fine": torch.zeros(3, 8)}
-    >>> loss = cross_entropy(logits, {"coarse": torch.tensor([0, 1, -1]), "fine": torch.tensor([7, -1, -1])})
-    >>> round(loss.exp().item(), 4)
+    >>> labels = {"coarse": torch.tensor([0, 1, -1]), "fine": torch.tensor([7, -1, -1])}
+    >>> round(mean_over_labelled(*summed_cross_entropy(logits, labels)).exp().item(), 4)
     32.0
-    """
-    return mean_over_labelled(*summed_cross_entropy(logits, labels))
-
-
-def summed_cross_entropy(logits: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Sum of the cross-entropy, and number of labelled photos, of each partition, both of shape (partitions,).
-
-    Added up over batches they give the loss of all photos, whatever the batches.
     """
     sums = [
         functional.cross_entropy(scores.float(), labels[name], ignore_index=-1, reduction="sum")
@@ -45,5 +39,5 @@ def summed_cross_entropy(logits: Mapping[str, Tensor], labels: Mapping[str, Tens
 
 
 def mean_over_labelled(sums: Tensor, counts: Tensor) -> Tensor:
-    """Sum over partitions of the means, from what :func:`summed_cross_entropy` gives."""
+    """Sum over partitions of the means of :func:`summed_cross_entropy`, a scalar; 0 without any labelled photo."""
     return (sums / counts.clamp(min=1)).sum()

@@ -21,6 +21,11 @@ def watched() -> bool:
     return "JPY_SESSION_NAME" in os.environ or sys.stderr.isatty()
 
 
+def unwatched() -> dict[str, str]:
+    """Environment for a child process whose output is read here: it writes lines, which :func:`show` shows."""
+    return {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
+
+
 def track(items: Iterable[Item], label: str, total: int | None = None, unit: str = "photos") -> Iterator[Item]:
     """Yield `items` while showing how many are done.
 
