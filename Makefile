@@ -2,10 +2,14 @@
 # make test    the tests
 # make lint    style and types
 # make bench   speed, beside a plain reference in the same run
+# make pack    a dataset in a few large files: make pack DATASET=toy-earth TO=FOLDER [PHOTO_ROOT=] [SHORT_SIDE=] [MEGABYTES=]
+# make unpack  the photos of such files, loose: make unpack FROM=FOLDER TO=FOLDER
 # make install the environment in .venv, which every other target makes sure of
 
-.PHONY: demo figures test lint bench install
+.PHONY: demo figures test lint bench pack unpack install
 .DELETE_ON_ERROR:
+# Else every process that is started would compile its libraries anew, seconds each time.
+unexport PYTHONDONTWRITEBYTECODE
 
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 PYTHON ?= $(firstword $(foreach python,python3 python3.13 python3.12 python3.11,\
@@ -41,6 +45,15 @@ lint: install
 
 bench: install
 	@.venv/bin/python -m benchmarks
+
+pack: install
+	@test -n "$(DATASET)" -a -n "$(TO)" || { echo "say what and where: make pack DATASET=toy-earth TO=FOLDER"; exit 1; }
+	@.venv/bin/python -m helpers.packing pack "$(DATASET)" "$(TO)" --photo-root "$(PHOTO_ROOT)" \
+		--short-side $(or $(SHORT_SIDE),0) --megabytes $(or $(MEGABYTES),2000)
+
+unpack: install
+	@test -n "$(FROM)" -a -n "$(TO)" || { echo "say from where and where to: make unpack FROM=FOLDER TO=FOLDER"; exit 1; }
+	@.venv/bin/python -m helpers.packing unpack "$(FROM)" "$(TO)"
 
 install: .venv/.installed
 

@@ -2,16 +2,22 @@
 
 A data list says which photos a dataset has, where each was taken, which split it belongs to, and the hash of its
 bytes. It is a CSV file sorted by ``id``, under a commented header that names its source, its licence and how it was
-made, with a fingerprint of the rows. Building and reading are different calls, and reading never writes.
+made, with a fingerprint of the rows. Very long lists are compressed. Building and reading are different calls, and
+reading never writes.
+
+Nothing here loops over rows in Python, and text stays in Arrow's memory: a list of five million photos fits a laptop.
 """
 
 import csv
 import difflib
-import functools
+import gzip
 import hashlib
+import io
 import os
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import TypeVar
@@ -26,10 +32,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from helpers import cells, manifests, metrics, paths, progress
+from helpers import cells, manifests, metrics, paths, photo_stores, progress
 
 COLUMNS = ("id", "path", "latitude", "longitude", "author", "split", "sha256")
-OPTIONAL_COLUMNS = ("url", "licence", "country", "region", "captured_at")
+OPTIONAL_COLUMNS = ("url", "licence", "attribution", "country", "region", "captured_at")
 SPLITS = ("train", "validation", "test")
 EMBEDDED = "toy-earth"
 """The dataset that needs no photos of the user's; ``toy-earth-<anything>`` is one too, of another size or seed."""
@@ -37,9 +43,9 @@ EMBEDDED = "toy-earth"
 _PLACE_LEVEL = 13  # S2 cells of about 1.1 km
 _NEAR_KM = 1.0
 _COORDINATES = {"latitude": 90, "longitude": 180}
-# Not relative to the photo root, or a trap for a shell, a log or another operating system.
-_UNSAFE_PATH = r"^/|/$|//|(?:^|/)\.\.?(?:/|$)|^[A-Za-z]:|\\|[\x00-\x1f\x7f]"
 _NAMES_SHOWN = 3
+_COMPRESSED_FROM = 200_000  # rows, about 50 MB
+_ROWS_PER_CHUNK = 200_000
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -111,20 +117,26 @@ def build(photos: pd.DataFrame, *, seed: int, validation_share: float, test_shar
     unknown = set(photos.columns) - set(COLUMNS) - set(OPTIONAL_COLUMNS)
     if unknown:
         raise ValueError(f"a list has no column {', '.join(sorted(unknown))}: remove what it does not know")
-    rows = pd.DataFrame(index=pd.RangeIndex(len(photos)))
+    # One column after the other, so that little more than one is held twice.
+    order = pc.sort_indices(_text(photos["id"]))
+    columns: dict[str, pd.Series] = {}
     for column in (*COLUMNS, *OPTIONAL_COLUMNS):
         if column in _COORDINATES:
-            rows[column] = pd.to_numeric(photos[column], errors="coerce").to_numpy(np.float64)
+            numbers = pd.to_numeric(photos[column], errors="coerce").to_numpy(np.float64)
+            columns[column] = pd.Series(numbers[order.to_numpy()])
         elif column in photos:
-            rows[column] = photos[column].fillna("").astype(str).to_numpy()
-    rows = rows.sort_values("id", ignore_index=True)
+            columns[column] = _text(photos[column]).take(order).to_pandas()
+    rows = pd.DataFrame(columns)
+    del columns
     check_names(rows)
     refuse_swapped(rows)
     _check_coordinates(rows)
     if "split" not in rows:
         splits = _assigned_splits(rows, seed, validation_share, test_share)
         rows.insert(COLUMNS.index("split"), "split", splits)
-    rows = rows.drop(columns=[name for name in OPTIONAL_COLUMNS if name in rows and (rows[name] == "").all()])
+    for name in OPTIONAL_COLUMNS:
+        if name in rows and (rows[name] == "").all():
+            del rows[name]
     _check_text(rows)
     return rows
 
@@ -155,7 +167,7 @@ def leakage(rows: pd.DataFrame) -> dict[str, int | float]:
     }
 
 
-def write(rows: pd.DataFrame, header: Mapping[str, object], path: Path) -> None:
+def write(rows: pd.DataFrame, header: Mapping[str, object], path: Path) -> Path:
     """Write a list: its header, the number of rows, their fingerprint, and the rows.
 
     Parameters
@@ -166,12 +178,27 @@ def write(rows: pd.DataFrame, header: Mapping[str, object], path: Path) -> None:
         What to know about the list, such as ``dataset``, ``source``, ``licence`` and ``made by``.
     path : Path
         ``data-lists/<dataset>.csv``; replaced in one move.
+
+    Returns
+    -------
+    Path
+        The file: a list of 200,000 rows or more is compressed, and has ``.gz`` after its name.
     """
-    body = _csv(rows)
-    lines = {**header, "rows": len(rows), "fingerprint": hashlib.sha256(body).hexdigest()}
+    fingerprint = hashlib.sha256()
+    for chunk in _csv(rows):
+        fingerprint.update(chunk)
+    lines = {**header, "rows": len(rows), "fingerprint": fingerprint.hexdigest()}
     comments = "".join(f"# {key}: {' '.join(str(value).split())}\n" for key, value in lines.items())
+    plain = path.with_name(path.name.removesuffix(".gz"))
+    compressed = path.with_name(f"{plain.name}.gz")
+    path, other = (compressed, plain) if len(rows) >= _COMPRESSED_FROM else (plain, compressed)
     with paths.replacing(path) as temporary:
-        temporary.write_bytes(comments.encode() + body)
+        with temporary.open("wb") as file, _compressing(file, path) as stream:
+            stream.write(comments.encode())
+            for chunk in _csv(rows):
+                stream.write(chunk)
+        other.unlink(missing_ok=True)  # before the new one is in place: better no list than two
+    return path
 
 
 def read(dataset: str | Path) -> pd.DataFrame:
@@ -198,17 +225,30 @@ def read(dataset: str | Path) -> pd.DataFrame:
     """
     path = dataset if isinstance(dataset, Path) else paths.data_list(dataset)
     try:
-        content = path.read_bytes()
+        file = path.open("rb")
     except FileNotFoundError:
         raise MissingList(_how_to_build(path)) from None
-    header, body = _parted(content)
-    if header.get("fingerprint") != hashlib.sha256(body).hexdigest():
-        raise EditedList(
-            f"{path} was edited by hand or damaged: its rows are not those that its fingerprint names. Restore it, or "
-            f"build it again: {header.get('made by') or build_command(path.stem)}. "
-            "To change rows, change the truth that it is built from"
-        )
-    rows = _rows(body, path)
+    with file, _Hashing(gzip.open(file) if path.suffix == ".gz" else file) as stream:
+        header: dict[str, str] = {}
+        problem = None
+        try:
+            header = _header(stream)
+            try:
+                rows = _rows(stream, path)
+            except ValueError as error:  # but whether the bytes are those that were written comes first
+                problem = error
+                stream.drain()
+            intact = header.get("fingerprint") == stream.digest.hexdigest()
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            intact = False
+        if not intact:
+            raise EditedList(
+                f"{path} was edited by hand or damaged: its rows are not those that its fingerprint names. Restore it, "
+                f"or build it again: {header.get('made by') or build_command(_dataset(path))}. "
+                "To change rows, change the truth that it is built from"
+            )
+    if problem:
+        raise problem
     try:
         check_names(rows)
         _check_coordinates(rows)
@@ -222,21 +262,27 @@ def read(dataset: str | Path) -> pd.DataFrame:
 def verify(rows: pd.DataFrame, photo_root: Path) -> None:
     """Check that every photo of a list is below `photo_root` with the bytes that the list names.
 
+    Parameters
+    ----------
+    rows : DataFrame
+        Rows of a data list.
+    photo_root : Path
+        A folder of loose photos, a zip, a tar, or a folder of shards.
+
     Raises
     ------
     ValueError
-        If a path leaves the photo root, be it through a symbolic link.
+        If a path leaves the photo root, be it through a symbolic link, or a shard is damaged.
     MissingPhotos
         If a photo is not there.
     ChangedPhoto
         If the bytes of a photo are not those that the list names.
     """
-    locate = locator(photo_root)
+    store = photo_stores.open_store(photo_root)
 
     def digest(path: str) -> str | None:
         try:
-            with open(locate(path), "rb", buffering=0) as file:
-                return hashlib.sha256(file.read()).hexdigest()
+            return hashlib.sha256(store.read(path)).hexdigest()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError):
             return None
 
@@ -254,32 +300,6 @@ def verify(rows: pd.DataFrame, photo_root: Path) -> None:
             f"{len(changed)} of {len(rows)} photos below {photo_root} are not those of the list: {shown(changed)}. "
             f"Restore them, or build the list again: {rows.attrs.get('made by') or build_command('NAME')}"
         )
-
-
-def locator(photo_root: Path) -> Callable[[str], str]:
-    """Function that gives the file of a photo, for the path that a list has for it.
-
-    The function raises ``ValueError`` if the path leaves the photo root, be it through a symbolic link.
-    """
-    root = os.path.join(os.path.realpath(photo_root), "")
-
-    def checked(file: str, path: str) -> str:
-        if not os.path.join(file, "").startswith(root):
-            raise ValueError(
-                f"photo {path!r} escapes the photo root {photo_root}: move the photo below it and correct the path"
-            )
-        return file
-
-    @functools.cache  # the folders are few, the photos many
-    def real_folder(folder: str) -> str:
-        return checked(os.path.realpath(os.path.join(root, folder)), folder)
-
-    def locate(path: str) -> str:
-        folder, slash, name = path.rpartition("/")
-        file = f"{real_folder(folder or slash)}/{name}"
-        return checked(os.path.realpath(file), path) if name == ".." or os.path.islink(file) else file
-
-    return locate
 
 
 def in_threads(function: Callable[[Item], Result], items: Sequence[Item], label: str) -> Iterator[Result]:
@@ -303,14 +323,13 @@ def check_names(rows: pd.DataFrame) -> None:
         values = rows[column]
         if (values == "").any():
             raise ValueError(f"row {int((values == '').to_numpy().argmax()) + 1} has no {column}: fill it in")
-        if values.duplicated().any():
-            raise ValueError(
-                f"the {column} {values[values.duplicated()].iloc[0]!r} occurs more than once: keep one row, or rename"
-            )
+        repeated = _repeated(values)
+        if repeated is not None:
+            raise ValueError(f"the {column} {repeated!r} occurs more than once: keep one row, or rename")
     controls = rows["id"].str.contains(r"[\x00-\x1f\x7f]", regex=True)
     if controls.any():
         raise ValueError(f"the id {rows['id'][controls].iloc[0]!r} holds a control character: rename it")
-    unsafe = rows["path"].str.contains(_UNSAFE_PATH, regex=True)
+    unsafe = rows["path"].str.contains(photo_stores.UNSAFE_PATH, regex=True)
     if unsafe.any():
         raise ValueError(
             f"the path {rows['path'][unsafe].iloc[0]!r} escapes the photo root or is unsafe: give paths relative "
@@ -366,7 +385,7 @@ def _check_text(rows: pd.DataFrame) -> None:
             raise ValueError(f"photo {first['id']!r} has the {column} {first[column]!r}: it must be {what}")
 
 
-def _assigned_splits(rows: pd.DataFrame, seed: int, validation_share: float, test_share: float) -> NDArray[np.object_]:
+def _assigned_splits(rows: pd.DataFrame, seed: int, validation_share: float, test_share: float) -> pd.Series:
     if test_share == 1:  # takes all, whatever the default of the other is
         validation_share = 0
     shares = {"validation": validation_share, "test": test_share, "train": 1 - validation_share - test_share}
@@ -388,7 +407,7 @@ def _assigned_splits(rows: pd.DataFrame, seed: int, validation_share: float, tes
             "splits: set validation_share or test_share to 0 (test_share 1 makes a list for evaluation only), or give "
             "the splits in a column 'split'"
         )
-    first_ids = rows["id"].to_numpy(dtype=object)[np.unique(group, return_index=True)[1]]
+    first_ids = rows["id"].iloc[np.unique(group, return_index=True)[1]]
     keys = [hashlib.sha256(f"{seed} {first_id}".encode()).digest() for first_id in first_ids]
     order = sorted(range(len(sizes)), key=keys.__getitem__)
 
@@ -406,7 +425,7 @@ def _assigned_splits(rows: pd.DataFrame, seed: int, validation_share: float, tes
         giving = [name for name in asked if (split_of == name).sum() > 1]
         candidates = [number for number in order if split_of[number] in giving]
         split_of[min(candidates, key=sizes.__getitem__)] = empty
-    return split_of[group]
+    return _text(pd.Series(split_of)).take(pa.array(group)).to_pandas()
 
 
 def _linked(rows: pd.DataFrame) -> NDArray[np.int32]:
@@ -427,46 +446,112 @@ def _places(rows: pd.DataFrame) -> NDArray[np.uint64]:
     return leaves >> np.uint64(2 * (30 - _PLACE_LEVEL) + 1)
 
 
-def _csv(rows: pd.DataFrame) -> bytes:
-    """Rows as CSV. Quotes only where they are needed, which pyarrow's own writer cannot; no Python loop over cells."""
-    columns = []
-    for name in rows.columns:
-        if name in _COORDINATES:
-            columns.append(pc.cast(pa.array(rows[name]), pa.string()))
-            continue
-        text = pa.array(rows[name], pa.string())
-        quoted = pc.binary_join_element_wise('"', pc.replace_substring(text, '"', '""'), '"', "")
-        columns.append(pc.if_else(pc.match_substring_regex(text, '[",\r\n]'), quoted, text))
-    lines = pc.binary_join_element_wise(*columns, ",").to_pylist()
-    return "\n".join([",".join(rows.columns), *lines, ""]).encode()
+def _text(values: pd.Series) -> pa.Array:
+    """Values as text in Arrow's memory, "" where there are none."""
+    array = pa.array(values if isinstance(values.dtype, pd.StringDtype) else values.fillna("").astype(str))
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    return pc.fill_null(array.cast(pa.large_string()), "")
 
 
-def _parted(content: bytes) -> tuple[dict[str, str], bytes]:
-    """Header and rows of a list."""
+def _repeated(values: pd.Series) -> str | None:
+    """The first value, in alphabetical order, that occurs more than once."""
+    # Sorting takes a third of the memory of a hash table.
+    ordered = _text(values)
+    ordered = ordered.take(pc.sort_indices(ordered))
+    equal = pc.equal(ordered[1:], ordered[:-1])
+    return ordered[pc.index(equal, True).as_py()].as_py() if pc.any(equal).as_py() else None
+
+
+def _csv(rows: pd.DataFrame) -> Iterator[bytes]:
+    """Rows as CSV, in chunks. Quotes only where they are needed, which pyarrow's own writer cannot."""
+    yield f"{','.join(rows.columns)}\n".encode()
+    for start in range(0, len(rows), _ROWS_PER_CHUNK):
+        columns = []
+        for name in rows.columns:
+            values = rows[name].iloc[start : start + _ROWS_PER_CHUNK]
+            if name in _COORDINATES:
+                columns.append(pc.cast(pa.array(values), pa.string()))
+                continue
+            text = _text(values).cast(pa.string())
+            quoted = pc.binary_join_element_wise('"', pc.replace_substring(text, '"', '""'), '"', "")
+            columns.append(pc.if_else(pc.match_substring_regex(text, '[",\r\n]'), quoted, text))
+        columns[-1] = pc.binary_join_element_wise(columns[-1], "\n", "")
+        lines = pc.binary_join_element_wise(*columns, ",")
+        length = pc.sum(pc.binary_length(lines)).as_py()
+        yield lines.buffers()[2][:length].to_pybytes()  # an Arrow array of text is its text, one after the other
+
+
+@contextmanager
+def _compressing(file: io.BufferedWriter, path: Path) -> Iterator[gzip.GzipFile | io.BufferedWriter]:
+    if path.suffix != ".gz":
+        yield file
+        return
+    # Without a name and a time in it, equal lists are equal files; the hashes in a list hardly shrink, so 1 is enough.
+    with gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as stream:
+        yield stream
+
+
+class _Hashing(io.RawIOBase):
+    """Hashes what is read of a list, after its header."""
+
+    def __init__(self, stream: gzip.GzipFile | io.BufferedReader) -> None:
+        self.stream = stream
+        self.digest = hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def comment(self) -> bytes:
+        """The next line of the header, or nothing."""
+        peeked = self.stream.peek(1)[:1]
+        return self.stream.readline() if peeked == b"#" else b""
+
+    def read(self, size: int = -1) -> bytes:
+        data = self.stream.read(size)
+        self.digest.update(data)
+        return data
+
+    def drain(self) -> None:
+        """Read, and hash, what is left."""
+        while self.read(1 << 20):
+            pass
+
+    def headings(self) -> bytes:
+        """The first line of the rows."""
+        line = self.stream.readline()
+        self.digest.update(line)
+        return line.rstrip(b"\r\n")
+
+
+def _header(stream: _Hashing) -> dict[str, str]:
     header = {}
-    start = 0
-    while content.startswith(b"#", start):
-        end = content.find(b"\n", start)
-        end = len(content) if end < 0 else end
-        key, _, value = content[start + 1 : end].decode(errors="replace").partition(":")
+    while line := stream.comment():
+        key, _, value = line[1:].decode(errors="replace").partition(":")
         header[key.strip()] = value.strip()
-        start = end + 1
-    return header, content[start:]
+    return header
 
 
-def _rows(body: bytes, path: Path) -> pd.DataFrame:
-    names = next(csv.reader([body[: body.find(b"\n")].decode(errors="replace")]), [])
+def _rows(stream: _Hashing, path: Path) -> pd.DataFrame:
+    names = next(csv.reader([stream.headings().decode(errors="replace")]), [])
     known = [name for name in (*COLUMNS, *OPTIONAL_COLUMNS) if name in names]
     if names != known or not set(COLUMNS) <= set(names):
         raise ValueError(f"{path} has the columns {', '.join(names)}: a list has {', '.join(COLUMNS)} in this order")
-    types = {name: pa.float64() if name in _COORDINATES else pa.string() for name in names}
+    types = {name: pa.float64() if name in _COORDINATES else pa.large_string() for name in names}
     try:
         table = pyarrow.csv.read_csv(
-            pa.BufferReader(body), convert_options=pyarrow.csv.ConvertOptions(column_types=types)
+            pa.PythonFile(stream, "r"),
+            read_options=pyarrow.csv.ReadOptions(column_names=names),
+            parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
+            convert_options=pyarrow.csv.ConvertOptions(column_types=types),
         )
     except pa.ArrowInvalid as error:
-        raise ValueError(f"{path} is damaged: {error}. Build it again: {build_command(path.stem)}") from None
-    return table.to_pandas()
+        raise ValueError(f"{path} is damaged: {error}. Build it again: {build_command(_dataset(path))}") from None
+    return table.to_pandas(split_blocks=True, self_destruct=True)
+
+
+def _dataset(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".csv")
 
 
 def build_command(dataset: str) -> str:
@@ -475,10 +560,11 @@ def build_command(dataset: str) -> str:
 
 
 def _how_to_build(path: Path) -> str:
-    known = sorted({EMBEDDED, *(file.stem for file in path.parent.glob("*.csv"))} - {path.stem})
-    near = difflib.get_close_matches(path.stem, known, n=1)
+    name = _dataset(path)
+    known = sorted({EMBEDDED, *map(_dataset, path.parent.glob("*.csv*"))} - {name})
+    near = difflib.get_close_matches(name, known, n=1)
     return (
-        f"there is no list {path} of dataset {path.stem!r}. "
+        f"there is no list {path} of dataset {name!r}. "
         + (f"Did you mean {near[0]!r}? " if near else "")
-        + f"01_data/make_list.ipynb builds it: {build_command(path.stem)}"
+        + f"01_data/make_list.ipynb builds it: {build_command(name)}"
     )

@@ -4,43 +4,34 @@ A record says what a dataset is, under which licence, how to cite it and how to 
 `make_list` makes a data list of any of them. To add a dataset, add a record.
 """
 
-import csv
 import dataclasses
 import difflib
 import functools
 import hashlib
 import math
-import os
-import posixpath
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.csv
 
-from helpers import data_lists, fetch, manifests, paths, photos, toy_earth
+from helpers import (
+    cluster,
+    data_lists,
+    download,
+    fetch,
+    manifests,
+    paths,
+    photo_stores,
+    photo_tables,
+    photos,
+    shards,
+    toy_earth,
+    web,
+)
 
 BAD_PHOTOS = ("error", "leave_out")
 
-_HEADINGS = {
-    "path": "path file filename filepath image imagefile imagename imagepath img imgid imgname imgpath photo photopath",
-    "latitude": "latitude lat gpslat gpslatitude",
-    "longitude": "longitude lon lng long gpslon gpslng gpslong gpslongitude",
-    "author": "author authorid creator owner ownerid ownernsid photographer user userid username usernsid",
-    "id": "id imageid photoid",
-    "split": "split subset",
-    "url": "url imageurl photourl",
-    "licence": "licence license",
-    "country": "country countrycode",
-    "region": "region",
-    "captured_at": "capturedat datetaken timetaken",
-}
-"""Spellings of headings that people use, in lower case without spaces, underscores and the like."""
-
-_UNWRITABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # the last are bytes of file names that are no UTF-8
 _NO_POSITION = "no position in EXIF"
 _BROKEN_POSITION = "broken position in EXIF"
 
@@ -52,6 +43,8 @@ class Listed(NamedTuple):
     """What `data_lists.build` takes."""
     left_out: dict[str, list[str]]
     """Names of what cannot be used, by reason."""
+    notes: Sequence[str] = ()
+    """What was mended, in words."""
 
 
 class Made(NamedTuple):
@@ -100,10 +93,12 @@ def record(dataset: str, photo_root: str | Path | None = None) -> Dataset:
     if data_lists.is_embedded(dataset):
         return TOY_EARTH
     root = fetch.photo_folder(dataset, photo_root)
-    if root.is_dir():
-        return dataclasses.replace(FOLDER, name=paths.checked_name(dataset))
+    if root.exists():
+        return PUBLISHED.get(dataset) or dataclasses.replace(FOLDER, name=paths.checked_name(dataset))
     if photo_root:
-        raise ValueError(f"photo_root {str(photo_root)!r} is no folder: give the folder that holds the photos")
+        raise ValueError(
+            f"there is no photo_root {str(photo_root)!r}: give the folder or archive that holds the photos"
+        )
     near = difflib.get_close_matches(dataset, [TOY_EARTH.name], n=1)
     raise ValueError(
         f"unknown dataset {dataset!r}"
@@ -130,9 +125,10 @@ def make_list(
     dataset : str
         ``toy-earth``, or any name for a folder of photos.
     photo_root : str or Path, optional
-        Folder of the photos, by default the dataset's own.
+        Folder, zip, tar or shards with the photos, by default the dataset's own folder.
     truth : str or Path, optional
-        CSV file that says where the photos of a folder were taken, see `read_truth`; by default their EXIF says it.
+        CSV file that says where the photos of a folder were taken, see `photo_tables.read`; by default their EXIF, or
+        the index of shards, says it.
     photo_count : int
         Number of photos of ``toy-earth``.
     seed : int
@@ -185,6 +181,7 @@ def make_list(
         "cite": entry.citation,
         "made by": manifests.command("01_data/make_list", parameters),
         "left out": _counted(listed.left_out) or "nothing",
+        **({"mended": "; ".join(listed.notes)} if listed.notes else {}),
         "leakage": ", ".join(f"{what}: {value}" for what, value in leaks.items()),
     }
     return Made(rows, header, listed.left_out)
@@ -219,38 +216,40 @@ def list_folder(
     Photos whose EXIF gives no position, hidden files and files that are no photos by their name are left out under
     either policy of `bad_photos`, because folders are full of them.
     """
-    rows, unused = (read_truth(truth), {}) if truth else _photos_below(photo_root)
+    store = photo_stores.open_store(photo_root)
+    if isinstance(store, shards.Shards) and not truth:
+        return _from_shards(store)
+    listed = _from_table(truth) if truth else _photos_below(store, photo_root)
+    rows = listed.photos
     data_lists.check_names(rows)
-    if truth:
-        data_lists.refuse_swapped(rows)
-        problem = _coordinate_problems(rows)
-    else:
-        problem = pd.Series("", index=rows.index)
-    judge = functools.partial(_judged, data_lists.locator(photo_root), with_position=not truth)
-    checked = rows[problem == ""]
+    judge = functools.partial(_judged, photo_root, with_position=not truth)
     judged = pd.DataFrame(
-        data_lists.in_threads(judge, checked["path"].tolist(), "checking"), index=checked.index, columns=_Judged._fields
+        cluster.each(judge, rows["path"].tolist(), "checking"), index=rows.index, columns=_Judged._fields
     )
-    problem.update(judged["problem"])
+    problem = judged["problem"]
     for column in ["sha256"] if truth else ["sha256", "latitude", "longitude", "captured_at"]:
         rows[column] = judged[column]
 
     problems = {reason: sorted(rows["path"][problem == reason]) for reason in sorted(set(problem) - {""})}
-    bad = {reason: names for reason, names in problems.items() if reason not in (_NO_POSITION, _BROKEN_POSITION)}
+    of_table = listed.left_out if truth else {}
+    total = len(rows) + sum(map(len, of_table.values()))
+    bad = photo_tables.merged(of_table, problems)
+    bad = {reason: names for reason, names in sorted(bad.items()) if reason not in (_NO_POSITION, _BROKEN_POSITION)}
     if bad and bad_photos == "error":
         raise BadPhotos(
-            f"{sum(map(len, bad.values()))} of {len(rows)} photos cannot be used: {_counted(bad, named=True)}. "
+            f"{sum(map(len, bad.values()))} of {total} photos cannot be used: {_counted(bad, named=True)}. "
             + (f"Paths are relative to the photo root {photo_root}. " if "missing" in bad else "")
             + "Mend or remove them, or leave them out with bad_photos='leave_out', which counts them",
             bad,
         )
     if (problem != "").all():
         raise BadPhotos(
-            f"none of the {len(rows)} photos can be used: {_counted(problems, named=True)}. "
+            f"none of the {total} photos can be used: {_counted(problems, named=True)}. "
             + ("Mend them" if truth else "Say where they were taken in a CSV file, given as truth"),
             problems,
         )
-    return Listed(rows[problem == ""], unused | problems)
+    left_out = dict(sorted(photo_tables.merged(listed.left_out, problems).items()))
+    return Listed(rows[problem == ""], left_out, listed.notes)
 
 
 TOY_EARTH = Dataset(
@@ -267,58 +266,23 @@ FOLDER = Dataset(
     citation="as the photos' owners say",
     list_photos=list_folder,
 )
-
-
-def read_truth(path: Path) -> pd.DataFrame:
-    """Read where photos were taken from a CSV file in the headings that people use.
-
-    Parameters
-    ----------
-    path : Path
-        A CSV file in UTF-8 with the columns path, latitude and longitude and where known author, id, split, url,
-        licence, country, region and captured_at; lines before the headings that begin with ``#`` are comments. Case,
-        spaces and underscores in headings do not matter, and `_HEADINGS` lists the spellings. Other columns are not
-        read.
-
-    Returns
-    -------
-    DataFrame
-        The columns found under our names. Everything is text but the coordinates, NaN where they are no numbers.
-        ``path`` is relative to the photo root; ``id`` is by default the path without its suffix.
-
-    Raises
-    ------
-    ValueError
-        If the file is no CSV, or a needed column is missing or could be several.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"truth {str(path)!r} cannot be read: {error.strerror}") from None
-    body = re.sub(rb"\A(?:\xef\xbb\xbf)?(?:#[^\n]*\n)*", b"", content)
-    headings = next(csv.reader([body.partition(b"\n")[0].decode(errors="replace")]), [])
-    found = _recognised(headings, path)
-    try:
-        table = pyarrow.csv.read_csv(
-            pa.BufferReader(body),
-            parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
-            convert_options=pyarrow.csv.ConvertOptions(
-                include_columns=list(found.values()), column_types=dict.fromkeys(found.values(), pa.string())
-            ),
-        )
-    except pa.ArrowInvalid as error:
-        raise ValueError(
-            f"truth {str(path)!r} is no sound CSV file in UTF-8: {error}. Mend or export it again"
-        ) from None
-    rows = table.rename_columns(list(found)).to_pandas()
-    rows["path"] = rows["path"].str.replace("\\", "/", regex=False).str.removeprefix("./")
-    if "id" not in rows:
-        rows["id"] = _ids(rows["path"])
-    if "author" not in rows:
-        rows["author"] = ""
-    for column in ("latitude", "longitude"):
-        rows[column] = pd.to_numeric(rows[column], errors="coerce").astype(float)
-    return rows
+_FLICKR = "Creative Commons, each photo its own (Flickr)"
+_YFCC = "Thomee et al., YFCC100M: The New Data in Multimedia Research, Communications of the ACM 59(2), 2016"
+_IM2GPS = "Hays and Efros, IM2GPS: estimating geographic information from a single image, CVPR 2008"
+_REVISITED = "Vo, Jacobs and Hays, Revisiting IM2GPS in the Deep Learning Era, ICCV 2017"
+_OSV = "Astruc et al., OpenStreetView-5M: The Many Roads to Global Visual Geolocation, CVPR 2024"
+PUBLISHED = {
+    name: dataclasses.replace(FOLDER, name=name, title=title, licence=licence, citation=citation)
+    for name, title, licence, citation in (
+        ("mp16", "MediaEval Placing Task 2016, a part of YFCC100M", _FLICKR, _YFCC),
+        ("yfcc25600", "25,600 photos of YFCC100M", _FLICKR, _YFCC),
+        ("yfcc4k", "YFCC4k, photos of YFCC100M", _FLICKR, _REVISITED),
+        ("im2gps", "Im2GPS test set", "as the photos' owners say", _IM2GPS),
+        ("im2gps3k", "Im2GPS3k test set", "as the photos' owners say", _REVISITED),
+        ("osv5m", "OpenStreetView-5M", "CC BY-SA 4.0", _OSV),
+    )
+}
+"""Published collections, as `download` fetches them or as a folder; each has its licence and what to cite."""
 
 
 class _Judged(NamedTuple):
@@ -329,10 +293,10 @@ class _Judged(NamedTuple):
     captured_at: str = ""
 
 
-def _judged(locate: Callable[[str], str], path: str, with_position: bool) -> _Judged:
+def _judged(photo_root: Path, path: str, with_position: bool) -> _Judged:
     """Hash a photo and decode it whole, because only that shows whether it is truncated."""
     try:
-        data = photos.read_bytes(Path(locate(path)), path)
+        data = photos.read_bytes(photo_stores.reopened(photo_root), path)
         photos.decode(data, path)
         position = photos.exif_position(data, path) if with_position else (math.nan, math.nan)
     except photos.PhotoError as error:
@@ -343,77 +307,40 @@ def _judged(locate: Callable[[str], str], path: str, with_position: bool) -> _Ju
     return _Judged("", hashlib.sha256(data).hexdigest(), *position, captured_at)
 
 
-def _photos_below(photo_root: Path) -> tuple[pd.DataFrame, dict[str, list[str]]]:
-    """Photos below a folder, by their names, and what was passed over, by reason."""
-    names = []
-    unused: dict[str, list[str]] = {}
-    for folder, folders, files in os.walk(photo_root):
-        for name in [*folders, *files]:
-            path = os.path.relpath(os.path.join(folder, name), photo_root).replace(os.sep, "/")
-            suffix = os.path.splitext(name)[1].lower()
-            if _UNWRITABLE.search(path):
-                unused.setdefault("name that no CSV file can hold", []).append(ascii(path))
-            elif name.startswith("."):
-                unused.setdefault("hidden", []).append(path)
-            elif name in folders:
-                if os.path.islink(os.path.join(folder, name)):
-                    unused.setdefault("linked folder", []).append(path)
-            elif suffix in photos.SUFFIXES:
-                names.append(path)
-            else:
-                unused.setdefault(f"no photo by its name ({suffix or 'no suffix'})", []).append(path)
-        folders[:] = [name for name in folders if not name.startswith(".")]
-    unused = {reason: sorted(found) for reason, found in sorted(unused.items())}
+def _from_table(truth: Path) -> Listed:
+    table = photo_tables.read(truth, "path")
+    columns = [name for name in table.rows if name in (*data_lists.COLUMNS, *data_lists.OPTIONAL_COLUMNS)]
+    return Listed(table.rows[columns], table.left_out, table.notes)
+
+
+def _photos_below(store: photo_stores.PhotoStore, photo_root: Path) -> Listed:
+    """Photos of a store, by their names, and what was passed over."""
+    names, unused = photo_stores.photo_names(store)
     if not names:
         raise BadPhotos(
             f"there is no photo below {photo_root}: give the folder that holds the photos as photo_root"
             + (f" (passed over: {_counted(unused, named=True)})" if unused else ""),
             unused,
         )
-    rows = pd.DataFrame({"path": sorted(names), "author": ""})
-    rows.insert(0, "id", _ids(rows["path"]))
-    return rows, unused
+    rows = pd.DataFrame({"path": names, "author": ""})
+    rows.insert(0, "id", photo_tables.ids(rows["path"]))
+    return Listed(rows, unused)
 
 
-def _ids(names: pd.Series) -> pd.Series:
-    """Paths without their suffixes, but where two photos differ in nothing else."""
-    stems = names.map(lambda name: posixpath.splitext(name)[0])
-    return stems.mask(stems.duplicated(keep=False), names)
-
-
-def _recognised(headings: list[str], path: Path) -> dict[str, str]:
-    """Our column names, and the headings of a CSV file that mean them."""
-
-    def plain(heading: str) -> str:
-        return re.sub("[^a-z0-9]", "", heading.lower())
-
-    found = {}
-    for column, spellings in _HEADINGS.items():
-        matches = [heading for heading in headings if plain(heading) in spellings.split()]
-        exact = [heading for heading in matches if plain(heading) == plain(column)]
-        if len(matches) > 1 and len(exact) != 1:
-            raise ValueError(
-                f"truth {str(path)!r} has several columns that could be {column}: {', '.join(matches)}. Rename the "
-                f"right one to {column}, or remove the others"
-            )
-        if matches:
-            found[column] = (exact or matches)[0]
-    missing = [column for column in ("path", "latitude", "longitude") if column not in found]
-    if missing:
-        raise ValueError(
-            f"truth {str(path)!r} has no column for {', '.join(missing)}. It has: {', '.join(headings) or 'nothing'}. "
-            "It needs path, latitude and longitude, separated by commas"
-        )
-    return found
-
-
-def _coordinate_problems(rows: pd.DataFrame) -> pd.Series:
-    """What is wrong with the coordinates of each photo, "" for nothing."""
-    problem = pd.Series("", index=rows.index)
-    problem[rows["longitude"].abs() > 180] = "longitude beyond ±180"
-    problem[rows["latitude"].abs() > 90] = "latitude beyond ±90"
-    problem[rows[["latitude", "longitude"]].isna().any(axis=1)] = "coordinates missing or no numbers"
-    return problem
+def _from_shards(store: shards.Shards) -> Listed:
+    """What shards know of their photos, each of which was judged when it was packed."""
+    rows = download.with_latest_truth(store.index, store.folder)
+    placeholder = rows["id"].isin(download.placeholders(rows))
+    nowhere = rows[["latitude", "longitude"]].isna().any(axis=1)
+    left_out = {
+        web.PLACEHOLDER: rows["path"][placeholder].tolist(),
+        photo_tables.NO_COORDINATES: rows["path"][nowhere & ~placeholder].tolist(),
+    }
+    rows = rows[~placeholder & ~nowhere]
+    columns = [name for name in (*data_lists.COLUMNS, *data_lists.OPTIONAL_COLUMNS) if name != "split"]
+    if (rows["split"] != "").all():
+        columns.append("split")
+    return Listed(rows[columns], photo_tables.merged(left_out))
 
 
 def _counted(names: Mapping[str, list[str]], named: bool = False) -> str:

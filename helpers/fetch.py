@@ -1,23 +1,20 @@
 """Get the bytes a list names.
 
-An absent photo is fetched from its dataset's source and compared with the list before it is kept. A dataset without a
-source here has its photos where the user put them, so an absent photo is an error.
+An absent photo is fetched from its dataset's source and compared with the list. A dataset without a source has its
+photos where the user put them, so an absent photo is an error.
 """
 
 import hashlib
-import multiprocessing
+import json
 import os
-from concurrent.futures import ProcessPoolExecutor
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
-from helpers import data_lists, paths, progress, toy_earth
+from helpers import cluster, data_lists, download, paths, photo_stores, shards, toy_earth, web
 
-_ROWS_PER_TASK = 64
-_WORTH_PROCESSES = 1000  # rendering fewer takes less time than starting Python on every core
+_RECIPE = "fetched with"
 
 
 class _Scene(NamedTuple):
@@ -41,7 +38,7 @@ def ensure(rows: pd.DataFrame, dataset: str, photo_root: str | Path | None = Non
     rows : DataFrame
         Rows of a data list.
     dataset : str
-        Name of the dataset. The absent photos of ``toy-earth`` are rendered.
+        Name of the dataset. The absent photos of ``toy-earth`` are rendered, those of a downloaded one fetched.
     photo_root : str or Path, optional
         Folder of the photos, by default the dataset's own.
 
@@ -60,14 +57,50 @@ def ensure(rows: pd.DataFrame, dataset: str, photo_root: str | Path | None = Non
         If a path leaves the photo root.
     """
     root = photo_folder(dataset, photo_root)
-    if data_lists.is_embedded(dataset):
-        locate = data_lists.locator(root)
+    if not photo_root and _RECIPE in rows.attrs:
+        _fetch_absent(rows, root)
+    elif data_lists.is_embedded(dataset):
+        locate = photo_stores.Folder(root).locate
         absent = rows[[not os.path.exists(locate(path)) for path in rows["path"]]]
         if len(absent):
             print(f"rendering {len(absent)} photos of {dataset} into {root}", flush=True)
             render(absent, root)
     data_lists.verify(rows, root)
     return root
+
+
+def recipe(kind: str, settings: download.Settings) -> dict[str, str]:
+    """Line for the header of a list that tells :func:`ensure` how to fetch a photo again, if that can be done.
+
+    Examples
+    --------
+    >>> recipe("urls", download.Settings(short_side=320))
+    {'fetched with': '{"short_side": 320, "size_suffix": "", "connections_per_host": 16}'}
+    >>> recipe("photos", download.Settings())
+    {}
+    """
+    known = {name: getattr(settings, name) for name in ("short_side", "size_suffix", "connections_per_host")}
+    return {_RECIPE: json.dumps(known)} if kind == "urls" else {}
+
+
+def _fetch_absent(rows: pd.DataFrame, folder: Path) -> None:
+    """Fetch photos that a downloaded list names and its folder lacks, unless loose photos lie there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    store = photo_stores.open_store(folder)
+    if isinstance(store, photo_stores.Folder) and photo_stores.photo_names(store)[0]:
+        return
+    absent = rows[(rows["url"] != "") & ~rows["path"].isin(set(store.names()))]
+    if len(absent):
+        print(f"fetching {len(absent)} photos of the list into {folder}", flush=True)
+        known = [name for name in shards.TRUTH if name in absent and name != "split"]
+        named = download.Found("urls", absent[known], local=web.all_private(web.hosts(absent["url"])))
+        try:
+            settings = download.Settings(**json.loads(rows.attrs[_RECIPE]))
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"the header of the list says nothing sound under {_RECIPE!r} ({error}): restore the list"
+            ) from None
+        download.run(named, folder, settings)
 
 
 def render(rows: pd.DataFrame, photo_root: Path) -> list[str]:
@@ -90,22 +123,12 @@ def render(rows: pd.DataFrame, photo_root: Path) -> list[str]:
     ChangedPhoto
         If a photo does not come out as the list says. It is not kept.
     """
-    locate = data_lists.locator(photo_root)
+    locate = photo_stores.Folder(photo_root).locate
     files = [Path(locate(path)) for path in rows["path"]]
     expected = rows["sha256"] if "sha256" in rows else [""] * len(rows)
     columns = (rows["id"], rows["latitude"], rows["longitude"], files, expected)
     scenes = [_Scene(*values) for values in zip(*columns, strict=True)]
-    tasks = [scenes[start : start + _ROWS_PER_TASK] for start in range(0, len(scenes), _ROWS_PER_TASK)]
-    if len(scenes) < _WORTH_PROCESSES:
-        digests = list(progress.track(chain.from_iterable(map(_rendered, tasks)), "rendering", total=len(scenes)))
-    else:
-        # Spawned, because a process that has started threads (torch, pyarrow) cannot be forked safely.
-        pool = ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn"))
-        try:
-            done = chain.from_iterable(pool.map(_rendered, tasks))
-            digests = list(progress.track(done, "rendering", total=len(scenes)))
-        finally:
-            pool.shutdown(cancel_futures=True)  # so that an interrupt does not wait for all that was left to do
+    digests = cluster.each(_rendered, scenes, "rendering")
     differing = [scene.id for scene, digest in zip(scenes, digests, strict=True) if scene.sha256 not in ("", digest)]
     if differing:
         raise data_lists.ChangedPhoto(
@@ -117,12 +140,10 @@ def render(rows: pd.DataFrame, photo_root: Path) -> list[str]:
     return digests
 
 
-def _rendered(scenes: list[_Scene]) -> list[str]:
-    digests = []
-    for scene in scenes:
-        photo = toy_earth.render_jpeg(scene.id, scene.latitude, scene.longitude)
-        digests.append(hashlib.sha256(photo).hexdigest())
-        if scene.sha256 in ("", digests[-1]):
-            with paths.replacing(scene.file) as temporary:
-                temporary.write_bytes(photo)
-    return digests
+def _rendered(scene: _Scene) -> str:
+    photo = toy_earth.render_jpeg(scene.id, scene.latitude, scene.longitude)
+    digest = hashlib.sha256(photo).hexdigest()
+    if scene.sha256 in ("", digest):
+        with paths.replacing(scene.file) as temporary:
+            temporary.write_bytes(photo)
+    return digest

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional
 
-from helpers import photos
+from helpers import photo_stores, photos
 
 # Photos are shrunk to 8/7 of the network's input before a crop is cut: 256 to 224 in the ECCV 2018 paper.
 SHORT_SIDE_TO_CROP = 8 / 7
@@ -28,7 +28,7 @@ class PhotoViews(Dataset[Tensor]):
     rows : DataFrame
         Rows of a data list; ``path`` is read.
     photo_root : Path
-        Folder that the paths are relative to.
+        What the paths are relative to: a folder of loose photos, a zip, a tar, or a folder of shards.
     image_size : int
         Side of the square view, in pixels.
     view : str
@@ -47,7 +47,7 @@ class PhotoViews(Dataset[Tensor]):
         self, rows: pd.DataFrame, photo_root: Path, image_size: int, view: str, seed: int = 0, epoch: int = 0
     ) -> None:
         self.paths = rows["path"].tolist()
-        self.photo_root = photo_root
+        self.store = photo_stores.reopened(photo_root)
         self.image_size = image_size
         self.view = view
         self.seed = seed
@@ -57,7 +57,7 @@ class PhotoViews(Dataset[Tensor]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Tensor:
-        photo = photos.read(self.photo_root / self.paths[index], self.paths[index])
+        photo = photos.read(self.store, self.paths[index])
         if self.view == "random":
             return random_view(photo, self.image_size, np.random.default_rng((self.seed, self.epoch, index)))
         photo = photos.resize(photo, round(self.image_size * SHORT_SIDE_TO_CROP))

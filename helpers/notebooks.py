@@ -23,7 +23,10 @@ from helpers import data_lists, manifests, paths, progress
 
 # What each notebook makes: the folder that holds its manifest.
 OUTPUTS: dict[str, Callable[[Mapping[str, Any]], Path]] = {
+    "01_data/collect": lambda p: paths.collected(p["dataset"]),
+    "01_data/download": lambda p: paths.download_notes(p["dataset"]),
     "01_data/make_list": lambda p: paths.list_notes(p["dataset"]),
+    "01_data/pack": lambda p: paths.pack_notes(p["dataset"]),
     "02_scenes/classify_scenes": lambda p: paths.scenes(p["dataset"]),
     "03_partitioning/build_cells": lambda p: paths.cells(p["dataset"]),
     "04_training/train": lambda p: paths.run(p["run_name"] or default_run_name(p["dataset"], p["partition"])),
@@ -180,9 +183,7 @@ def run(notebook: str, given: Mapping[str, Any]) -> Path:
 
     all_parameters = _checked(notebook, defaults(notebook), {**defaults(notebook), **given}, {})
     folder = OUTPUTS[notebook](all_parameters)
-    # The photos of a folder can change without a manifest to tell.
-    can_tell = notebook != "01_data/make_list" or data_lists.is_embedded(all_parameters["dataset"])
-    if can_tell and manifests.is_current(folder, notebook, all_parameters):
+    if _can_tell(notebook, all_parameters) and manifests.is_current(folder, notebook, all_parameters):
         print(f"{notebook}: {folder.relative_to(paths.root())} is current", flush=True)
         return folder
     print(f"{notebook}: running", flush=True)
@@ -198,6 +199,14 @@ def run(notebook: str, given: Mapping[str, Any]) -> Path:
         )
         shutil.move(executed, folder)
     return folder
+
+
+def _can_tell(notebook: str, parameters: Mapping[str, Any]) -> bool:
+    """Whether a manifest tells all that an output depends on: servers, folders and Drives change without it."""
+    outside = {"01_data/collect", "01_data/download", "01_data/pack"}
+    return notebook not in outside and (
+        notebook != "01_data/make_list" or data_lists.is_embedded(parameters["dataset"])
+    )
 
 
 def _assigned(statement: ast.stmt) -> list[str]:

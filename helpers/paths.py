@@ -4,6 +4,7 @@ Nothing here depends on the current directory. Outputs go beside the notebooks o
 folder that the environment variable ``PHOTO_GEOLOCATION_ROOT`` names, which tests use to keep the checkout clean.
 """
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parent.parent
+_LONGEST_NAME = 200  # bytes; file systems allow 255
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -25,8 +27,12 @@ def notebook(name: str) -> Path:
 
 
 def data_list(dataset: str) -> Path:
-    """The list that says which photos a dataset has."""
-    return root() / "data-lists" / f"{checked_name(dataset)}.csv"
+    """The list that says which photos a dataset has, compressed where it is very long."""
+    path = root() / "data-lists" / f"{checked_name(dataset)}.csv"
+    compressed = path.with_name(f"{path.name}.gz")
+    if path.exists() and compressed.exists():
+        raise ValueError(f"there are two lists of {dataset!r}, {path} and {compressed}: keep one of them")
+    return compressed if compressed.exists() else path
 
 
 def list_notes(dataset: str) -> Path:
@@ -37,6 +43,26 @@ def list_notes(dataset: str) -> Path:
 def photos(dataset: str) -> Path:
     """Folder of a dataset's photos, unless a ``photo_root`` is given."""
     return root() / "01_data" / "photos" / checked_name(dataset)
+
+
+def shards(dataset: str) -> Path:
+    """Folder of a dataset's photos as they were prepared for training, a folder for each preparation."""
+    return root() / "01_data" / "shards" / checked_name(dataset)
+
+
+def download_notes(dataset: str) -> Path:
+    """Folder with the report of a dataset's download, and the rows that are missing."""
+    return root() / "01_data" / "downloads" / checked_name(dataset)
+
+
+def pack_notes(dataset: str) -> Path:
+    """Folder with the manifest of a dataset's packing."""
+    return root() / "01_data" / "packed" / checked_name(dataset)
+
+
+def collected(dataset: str) -> Path:
+    """Folder with the table of photos that a dataset is to be downloaded from."""
+    return root() / "01_data" / "collected" / checked_name(dataset)
 
 
 def scenes(dataset: str) -> Path:
@@ -92,7 +118,10 @@ def replacing(path: Path) -> Iterator[Path]:
     ['table.csv']
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    name = path.name
+    if len(os.fsencode(name)) > _LONGEST_NAME:  # the temporary one would be too long; a hash keeps it another for each
+        name = name[:32] + hashlib.sha256(os.fsencode(name)).hexdigest()
+    temporary = path.with_name(f".{name}.{os.getpid()}.partial")
     try:
         yield temporary
         os.replace(temporary, path)

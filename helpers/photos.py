@@ -8,22 +8,25 @@ what it is costs neither time nor memory.
 import io
 import math
 import re
+from collections.abc import Iterable
 from datetime import datetime
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.io import ImageReadMode, decode_jpeg, encode_jpeg
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
+
+from helpers import photo_stores
 
 MAX_PIXELS = 100_000_000
 MIN_SIDE = 16
 MAX_ASPECT = 20  # beyond this, a resized strip would fill the memory
-MAX_BYTES = 1 << 28
+JPEG_QUALITY = 90  # of photos that are shrunk: as good as the eye can tell, in half the bytes of 95
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".tif", ".tiff", ".bmp")
 
 # The Pillow plugins that may touch a file, by how the file begins: each plugin more is one more parser to attack.
@@ -35,6 +38,9 @@ _SIGNATURES = {
     b"MM\0*": "TIFF",
     b"BM": "BMP",
 }
+_SUFFIX = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "BMP": ".bmp"}
+_JPEG_END = b"\xff\xd9"
+_PADDING = 1024  # bytes that cameras and servers leave after the end of a JPEG
 _COLOUR_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "La", "CMYK", "YCbCr"}
 
 # Tags of the EXIF standard (CIPA DC-008, "Exif 3.0").
@@ -49,8 +55,8 @@ class PhotoError(ValueError):
     Attributes
     ----------
     reason : str
-        One of ``missing``, ``empty``, ``not a photo``, ``truncated``, ``unsupported``, ``too small``, ``too narrow``,
-        ``too large``, by which bad photos are counted.
+        By which bad photos are counted: ``missing``, ``empty``, ``not a photo``, ``truncated``, ``unsupported``, ``too
+        small``, ``too narrow``, ``too large``, or why a store refuses the file.
     """
 
     # One positional argument and a default, so that a DataLoader can rebuild it from a worker's message.
@@ -66,26 +72,40 @@ class PositionError(PhotoError):
         super().__init__(message, reason)
 
 
-def read(path: Path, name: str) -> Tensor:
-    """Decode the photo in a file; see `decode`."""
-    return decode(read_bytes(path, name), name)
+class Prepared(NamedTuple):
+    """A photo as it is kept."""
+
+    data: bytes
+    suffix: str
+    """Of the format of `data`, e.g. ``.jpg``."""
+    width: int
+    """In pixels, as the file says, before its EXIF orientation is applied."""
+    height: int
 
 
-def read_bytes(path: Path, name: str) -> bytes:
-    """Bytes of a photo's file.
+def read(store: photo_stores.PhotoStore, path: str) -> Tensor:
+    """Decode a photo of a store; see `decode`."""
+    return decode(read_bytes(store, path), path)
+
+
+def read_bytes(store: photo_stores.PhotoStore, path: str) -> bytes:
+    """Bytes of a photo of a store.
 
     Raises
     ------
     PhotoError
-        If there is no such file, or it is larger than `MAX_BYTES`.
+        If the store has no such file, or one that cannot be read.
+    photo_stores.Unreadable
+        If the path leaves the store: nobody should go on without noticing that.
     """
-    if not path.is_file():  # a named pipe would be waited for
-        raise PhotoError(f"photo {name!r} is missing: there is no file {path}", "missing")
-    if path.stat().st_size > MAX_BYTES:
-        raise PhotoError(
-            f"the file of photo {name!r} is larger than {MAX_BYTES >> 20} MiB: shrink it, or leave it out", "too large"
-        )
-    return path.read_bytes()
+    try:
+        return store.read(path)
+    except photo_stores.Unreadable as error:
+        if error.reason == photo_stores.UNSAFE:
+            raise
+        raise PhotoError(str(error), error.reason) from None
+    except OSError as error:
+        raise PhotoError(f"photo {path!r} is missing: {error}", "missing") from None
 
 
 def decode(data: bytes, name: str) -> Tensor:
@@ -112,7 +132,10 @@ def decode(data: bytes, name: str) -> Tensor:
         If the file is empty, is no photo of these formats, is truncated or damaged, has a side shorter than
         `MIN_SIDE` pixels, a side more than `MAX_ASPECT` times the other, or more than `MAX_PIXELS` pixels.
     """
-    image = _opened(data, name)
+    return _decoded(_opened(data, name), data, name)
+
+
+def _decoded(image: Image.Image, data: bytes, name: str) -> Tensor:
     try:
         if data.startswith(b"\xff\xd8"):
             # The copy, a hundredth of the time of decoding, is writable, as torch wants its memory.
@@ -142,6 +165,45 @@ def resize(photo: Tensor, short_side: int) -> Tensor:
         uint8, antialiased bilinear, as Pillow and torchvision do.
     """
     return functional.resize(photo, [short_side], interpolation=InterpolationMode.BILINEAR, antialias=True)
+
+
+def prepare(data: bytes, name: str, short_side: int) -> Prepared:
+    """Judge a photo, and shrink it where it is larger than asked for.
+
+    Parameters
+    ----------
+    data : bytes
+        A JPEG, PNG, WebP, TIFF or BMP file.
+    name : str
+        What errors call the photo.
+    short_side : int
+        Pixels that the shorter side may have; 0 keeps any photo as it came.
+
+    Returns
+    -------
+    Prepared
+        A larger photo turned upright, shrunk and encoded as JPEG without EXIF; any other with the bytes it came with.
+
+    Raises
+    ------
+    PhotoError
+        As :func:`decode` does. What is kept as it came is decoded only if it is no JPEG with its end in place: a
+        download is cut at its end, and decoding takes ten times as long as all else.
+    """
+    image = _opened(data, name)
+    if short_side and min(image.size) > short_side:
+        photo = resize(_decoded(image, data, name), short_side)
+        encoded = encode_jpeg(photo, quality=JPEG_QUALITY).numpy().tobytes()
+        return Prepared(encoded, ".jpg", photo.shape[2], photo.shape[1])
+    if image.format not in ("JPEG", "MPO") or data.rfind(_JPEG_END, -_PADDING) < 0:
+        _decoded(image, data, name)
+    return Prepared(data, _SUFFIX.get(str(image.format), ".jpg"), image.width, image.height)
+
+
+def thumbnails(store: photo_stores.PhotoStore, paths: Iterable[str], short_side: int = 128) -> list[NDArray[np.uint8]]:
+    """Small copies of photos for a contact sheet, each of shape (height, width, 3)."""
+    small = (resize(read(store, path), short_side) for path in paths)
+    return [photo.permute(1, 2, 0).numpy() for photo in small]
 
 
 def exif_position(data: bytes, name: str) -> tuple[float, float] | None:

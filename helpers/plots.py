@@ -35,6 +35,8 @@ _MARKERS = "os^Dv*P"
 ERROR_COLORS = ("#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#4A1942")
 SPLIT_COLORS = {"train": "#56B4E9", "validation": "#E69F00", "test": "#4A1942"}
 
+OUTCOME_COLORS = {"there before": "#56B4E9", "fetched": "#0072B2", "gone": "#4A1942", "failed": "#D55E00"}
+
 _GREY, _LAND, _SEA = "#6B6B6B", "#DCD9D2", "#F6F8FA"
 _STYLE: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so every machine draws the same
@@ -482,6 +484,40 @@ def scene_bars(counts: pd.DataFrame, title: str = "", *, width: float = DOUBLE_C
     axes.set_xlabel("Photos (%)")
     axes.set_title(title)
     figure.legend(loc="outside lower center", ncols=counts.shape[1], handlelength=1)
+    return _finished(figure)
+
+
+@_styled
+def download_report(table: pd.DataFrame, title: str = "", *, width: float = DOUBLE_COLUMN) -> Figure:
+    """What became of the photos of a source: a bar for each outcome and reason, with its number.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns ``outcome, reason, photos``, from `download.Report.table`.
+    title : str
+    width : float
+        Of the figure, in inches.
+    """
+    shown = table[table["photos"] > 0]
+    shown = shown if len(shown) else table[:1]
+    outcomes = shown["outcome"].str.partition(",")[0]
+    figure, axes = plt.subplots(figsize=(width, 0.7 + 0.21 * len(shown)), layout="constrained")
+    rows = np.arange(len(shown))
+    bars = axes.barh(rows, shown["photos"], color=[OUTCOME_COLORS[outcome] for outcome in outcomes], height=0.72)
+    shares = 100 * shown["photos"] / max(table["photos"].sum(), 1)
+    labels = [f"{share:.1f} %" if share == 0 or share >= 0.05 else "< 0.1 %" for share in shares]
+    labels = [f"{photos:,} ({label})" for photos, label in zip(shown["photos"], labels, strict=True)]
+    axes.bar_label(bars, labels, padding=3, fontsize=7)
+    reasons = shown["reason"].where(shown["reason"] == "", ": " + shown["reason"])
+    axes.set_yticks(rows, outcomes + reasons)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.25 * max(shown["photos"].max(), 1))  # room for the labels
+    axes.grid(visible=False, axis="y")
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.set_xlabel("Photos")
+    axes.set_title(title)
     return _finished(figure)
 
 

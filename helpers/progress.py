@@ -4,7 +4,8 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
 from typing import TypeVar
 
 from tqdm.auto import tqdm
@@ -47,18 +48,31 @@ def track(items: Iterable[Item], label: str, total: int | None = None, unit: str
     """
     if total is None and isinstance(items, Sized):
         total = len(items)
+    with counting(label, total, unit) as count:
+        for item in items:
+            yield item
+            count(1)
+
+
+@contextmanager
+def counting(label: str, total: int | None, unit: str = "photos") -> Iterator[Callable[[int], None]]:
+    """Give a function that is called with the number of items done since the last call; see :func:`track`."""
     if watched():
-        yield from tqdm(items, desc=label, total=total, unit=f" {unit}")
+        with tqdm(desc=label, total=total, unit=f" {unit}") as bar:
+            yield bar.update
         return
     start = last = time.monotonic()
     done = spoken = 0
-    for item in items:
-        yield item
-        done += 1
+
+    def count(more: int) -> None:
+        nonlocal last, done, spoken
+        done += more
         now = time.monotonic()
         if now - last >= SECONDS_BETWEEN_LINES:
             print(line(label, done, total, unit, now - start), flush=True)
             last, spoken = now, done
+
+    yield count
     if 0 < spoken < done:
         print(line(label, done, total, unit, time.monotonic() - start), flush=True)
 

@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from helpers import cells, data_lists, devices, fetch, inputs, metrics, objectives, paths, predict, progress
+from helpers import cells, data_lists, devices, fetch, inputs, metrics, objectives, packing, paths, predict, progress
 from helpers.models import ARCHITECTURES, Geolocator
 
 CHOICES = {
@@ -45,6 +45,7 @@ class Settings:
     partition: str
     dataset: str
     photo_root: str
+    short_side: int
     architecture: str
     weights: str
     train_layers: str
@@ -65,9 +66,15 @@ class Settings:
         for name in ("learning_rate", "epochs", "batch_size", "image_size"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
-        for name in ("weight_decay", "warmup_epochs", "backbone_learning_rate_factor", "seed"):
+        for name in ("short_side", "weight_decay", "warmup_epochs", "backbone_learning_rate_factor", "seed"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
+        shortest = round(self.image_size * inputs.SHORT_SIDE_TO_CROP)
+        if 0 < self.short_side < shortest:
+            raise ValueError(
+                f"short_side {self.short_side} is too small for views of image_size {self.image_size}, which are cut "
+                f"from {shortest} pixels: set it to {shortest} or more, or to 0 to read the photos as they are"
+            )
         if self.weights not in ("default", "none") and not Path(self.weights).expanduser().is_file():
             raise ValueError(
                 f"weights {self.weights!r} is no file: it takes 'default', 'none' or the file of a state dict"
@@ -77,6 +84,20 @@ class Settings:
     def partitions(self) -> tuple[str, ...]:
         """Names of the partitions that get a head."""
         return cells.PARTITIONS if self.partition == "multi" else (self.partition,)
+
+
+def prepared(settings: Settings, rows: pd.DataFrame) -> Settings:
+    """Settings whose photos are sure to be there: with ``short_side``, those that were shrunk to it into shards.
+
+    Shrunk photos are made once for a list; after that the others are not looked at any more.
+    """
+    if not settings.short_side or not packing.is_prepared(rows, settings.dataset, settings.short_side):
+        fetch.ensure(rows, settings.dataset, settings.photo_root)
+    if not settings.short_side:
+        return settings
+    photo_root = fetch.photo_folder(settings.dataset, settings.photo_root)
+    shards = packing.prepared(rows, settings.dataset, photo_root, settings.short_side)
+    return replace(settings, photo_root=str(shards))
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 import shutil
+import tarfile
+import zipfile
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from helpers import data_lists, datasets, fetch, paths, photos, toy_earth
+from helpers import data_lists, datasets, fetch, inputs, packing, paths, photos, toy_earth
 
 GPS_IFD, EXIF_IFD = 0x8825, 0x8769
 EVERYTHING_TRAINS = {"validation_share": 0, "test_share": 0}
@@ -54,87 +56,6 @@ def csv_file(tmp_path, text):
     file = tmp_path / "table.csv"
     file.write_text(text)
     return file
-
-
-# The headings of a CSV file
-
-
-@pytest.mark.parametrize(
-    "headings",
-    [
-        "path,latitude,longitude",
-        "Path,Latitude,Longitude",
-        "IMG_ID,LAT,LON",
-        "file_name,lat,lng",
-        "File Name, GPS Latitude ,GPS-Longitude",
-        "image,gps_lat,gps_lon",
-        "img_path,lat,long",
-        "filename,GPSLatitude,GPSLongitude",
-        "\ufeffpath,lat,lon",
-    ],
-)
-def test_headings_are_recognised_as_people_write_them(tmp_path, headings):
-    rows = datasets.read_truth(csv_file(tmp_path, f"{headings}\na/b.jpg,48.5,2.25\n"))
-    row = rows.iloc[0]
-    assert (row["path"], row["latitude"], row["longitude"]) == ("a/b.jpg", 48.5, 2.25)
-    assert (row["id"], row["author"]) == ("a/b", "")
-
-
-def test_everything_known_is_read_and_the_rest_is_not(tmp_path):
-    text = "photo_id,IMG,lat,lon,Photographer,License,Subset,date_taken,notes\n007,a.b.jpg,1,2,0012,CC0,test,2024,x\n"
-    rows = datasets.read_truth(csv_file(tmp_path, text))
-    assert rows.iloc[0].to_dict() == {
-        "id": "007",
-        "path": "a.b.jpg",
-        "latitude": 1.0,
-        "longitude": 2.0,
-        "author": "0012",
-        "licence": "CC0",
-        "split": "test",
-        "captured_at": "2024",
-    }
-
-
-def test_our_own_heading_wins_over_other_spellings(tmp_path):
-    rows = datasets.read_truth(csv_file(tmp_path, "path,image,lat,lon,user_id,author\na.jpg,x,1,2,7,ann\n"))
-    assert rows.loc[0, ["path", "author"]].tolist() == ["a.jpg", "ann"]
-
-
-def test_ambiguous_headings_are_named(tmp_path):
-    with pytest.raises(ValueError, match=r"could be latitude: lat, GPSLatitude\. Rename the right"):
-        datasets.read_truth(csv_file(tmp_path, "path,lat,GPSLatitude,lon\na.jpg,1,1,2\n"))
-    with pytest.raises(ValueError, match="several columns that could be path: path, Path"):
-        datasets.read_truth(csv_file(tmp_path, "path,Path,lat,lon\na.jpg,a.jpg,1,2\n"))
-
-
-@pytest.mark.parametrize("text", ["photo;lat;lon\na.jpg;1;2\n", "a.jpg,1,2\n", "", "path,x,y\na.jpg,1,2\n"])
-def test_missing_headings_are_an_error_that_says_what_was_found(tmp_path, text):
-    with pytest.raises(
-        ValueError, match=r"no column for .*longitude\. It has: .*It needs path, latitude and longitude"
-    ):
-        datasets.read_truth(csv_file(tmp_path, text))
-
-
-def test_windows_separators_and_leading_dots_are_mended(tmp_path):
-    rows = datasets.read_truth(csv_file(tmp_path, "path,lat,lon\na\\b\\c.jpg,1,2\n./d.jpg,1,2\n"))
-    assert rows["path"].tolist() == ["a/b/c.jpg", "d.jpg"]
-
-
-def test_text_in_quotes_may_hold_commas_and_lines(tmp_path):
-    rows = datasets.read_truth(csv_file(tmp_path, 'title,path,lat,lon\n"one,\ntwo",a.jpg,1,2\n'))
-    assert rows["path"].tolist() == ["a.jpg"]
-
-
-@pytest.mark.parametrize("content", [b"path,lat,lon\na.jpg,1\n", b"path,lat,lon\n\xff\xfe.jpg,1,2\n"])
-def test_a_damaged_csv_file_is_named(tmp_path, content):
-    (tmp_path / "table.csv").write_bytes(content)
-    with pytest.raises(ValueError, match=r"table\.csv' is no sound CSV file in UTF-8"):
-        datasets.read_truth(tmp_path / "table.csv")
-
-
-def test_a_missing_csv_file_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"nowhere\.csv' cannot be read: No such file"):
-        datasets.read_truth(tmp_path / "nowhere.csv")
 
 
 # A folder with a CSV file
@@ -349,9 +270,58 @@ def test_an_unknown_dataset_suggests_the_nearest(root):
         datasets.record("holiday")
 
 
-def test_a_photo_root_that_is_no_folder_is_named(root, tmp_path):
-    with pytest.raises(ValueError, match=r"photo_root .*nowhere' is no folder"):
+def test_an_absent_photo_root_is_named(root, tmp_path):
+    with pytest.raises(ValueError, match=r"there is no photo_root .*nowhere': give the folder or archive"):
         datasets.record("mine", tmp_path / "nowhere")
+
+
+def zipped(album, file):
+    with zipfile.ZipFile(file, "w") as archive:
+        for photo in sorted(album.rglob("*.jpg")):
+            archive.write(photo, photo.relative_to(album))
+    return file
+
+
+def tarred(album, file):
+    with tarfile.open(file, "w") as archive:
+        archive.add(album, "")
+    return file
+
+
+def test_the_same_photos_loose_in_a_zip_a_tar_and_shards_make_the_same_list(root, album, truth, tmp_path):
+    def fingerprint(photo_root, truth=truth):
+        made = datasets.make_list("mine", photo_root=photo_root, truth=truth, seed=3, **EVERYTHING_TRAINS)
+        data_lists.write(made.rows, made.header, paths.data_list("mine"))
+        rows = data_lists.read("mine")
+        data_lists.verify(rows, photo_root)
+        return rows.attrs["fingerprint"], rows
+
+    loose, rows = fingerprint(album)
+    assert fingerprint(zipped(album, tmp_path / "album.zip"))[0] == loose
+    assert fingerprint(tarred(album, tmp_path / "album.tar"))[0] == loose
+    packing.pack(rows, album, tmp_path / "shards", short_side=0, photos_per_shard=2)
+    assert fingerprint(tmp_path / "shards", truth=None)[0] == loose
+    views = [
+        inputs.PhotoViews(rows, photo_root, 24, "random", seed=1)
+        for photo_root in (album, tmp_path / "album.zip", tmp_path / "album.tar", tmp_path / "shards")
+    ]
+    for number in range(len(rows)):
+        assert len({view[number].numpy().tobytes() for view in views}) == 1
+
+
+def test_headings_that_were_exchanged_are_put_right_and_said(root, album, truth):
+    table = pd.read_csv(truth)
+    table["longitude"] = [100.5, 150, 120, -110, 95]
+    table.rename(columns={"latitude": "longitude", "longitude": "latitude"}).to_csv(truth, index=False)
+    made = datasets.make_list("mine", photo_root=album, truth=truth, seed=3, **EVERYTHING_TRAINS)
+    assert sorted(made.rows["longitude"]) == [-110, 95, 100.5, 120, 150]
+    assert "swapped" in made.header["mended"]
+
+
+def test_a_published_collection_brings_its_licence_and_what_to_cite(root, album, truth):
+    header = datasets.make_list("osv5m", photo_root=album, truth=truth, **EVERYTHING_TRAINS).header
+    assert header["licence"] == "CC BY-SA 4.0"
+    assert "Astruc et al." in header["cite"]
 
 
 def test_an_unknown_policy_is_refused(album):

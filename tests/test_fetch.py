@@ -1,10 +1,13 @@
 import hashlib
 import os
+import shutil
 
+import numpy as np
 import pandas as pd
+import photo_server
 import pytest
 
-from helpers import data_lists, fetch, paths, toy_earth
+from helpers import cluster, data_lists, datasets, download, fetch, paths, toy_earth
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +50,8 @@ def test_photos_go_into_the_folder_of_the_dataset_by_default(rendered, root):
 
 
 def test_processes_render_what_one_does(rendered, tmp_path, monkeypatch):
-    monkeypatch.setattr(fetch, "_WORTH_PROCESSES", 1)
-    monkeypatch.setattr(fetch, "_ROWS_PER_TASK", 5)
+    monkeypatch.setattr(cluster, "_WORTH_PROCESSES", 1)
+    monkeypatch.setattr(cluster, "_ITEMS_PER_TASK", 5)
     rows, folder = rendered
     assert fetch.render(rows, tmp_path) == rows["sha256"].tolist()
     assert contents(tmp_path) == contents(folder)
@@ -86,3 +89,27 @@ def test_nothing_is_written_outside_the_photo_root(rendered, tmp_path):
     with pytest.raises(ValueError, match="escapes the photo root"):
         fetch.ensure(rows, "toy-earth", tmp_path / "photos")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_list_with_addresses_brings_its_photos_into_a_clone_that_has_none(root, capsys):
+    with photo_server.running() as server:
+        names = [f"photos/{number}.jpg" for number in range(20)]
+        table = pd.DataFrame({"id": names, "url": [server.url(name) for name in names]})
+        table = table.assign(latitude=41.9, longitude=np.linspace(0, 90, 20), author="")
+        settings = download.Settings(short_side=48)
+        download.run(download.Found("urls", table, local=True), paths.photos("mine"), settings)
+        made = datasets.make_list("mine", seed=1)
+        data_lists.write(made.rows, made.header | fetch.recipe("urls", settings), paths.data_list("mine"))
+        shutil.rmtree(paths.photos("mine"))
+        assert fetch.ensure(data_lists.read("mine"), "mine") == paths.photos("mine")
+        assert "fetching 20 photos of the list" in capsys.readouterr().out
+        fetch.ensure(data_lists.read("mine"), "mine")
+        assert "fetching" not in capsys.readouterr().out
+        assert set(server.requests().values()) == {2}
+
+
+def test_a_header_that_says_nonsense_of_fetching_is_named(rendered, root):
+    rows = rendered[0].assign(url="http://127.0.0.1:9/a.jpg")
+    rows.attrs["fetched with"] = '{"short_side": "small"'
+    with pytest.raises(ValueError, match=r"nothing sound under 'fetched with' .*restore the list"):
+        fetch.ensure(rows, "mine")

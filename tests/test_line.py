@@ -6,14 +6,16 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import photo_server
 import pytest
 
 from helpers import data_lists, metrics, notebooks, paths
 
-TINY = "toy-earth-tiny"
+TINY, FETCHED, COLLECTED = "toy-earth-tiny", "rehearsal", "street-photos"
 THRESHOLDS = {"min_photos": 1, "max_photos_coarse": 40, "max_photos_middle": 20, "max_photos_fine": 10}
 
 
@@ -24,6 +26,11 @@ def line(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PHOTO_GEOLOCATION_ROOT", str(root))
         notebooks.run("01_data/make_list", {"dataset": TINY, "photo_count": 240, "test_share": 0.2})
+        notebooks.run("01_data/pack", {"dataset": TINY})
+        notebooks.run("01_data/download", {"dataset": FETCHED, "source": TINY})
+        with photo_server.running(Path(__file__).parent / "recorded") as server:
+            answers = server.url("commons_geosearch_2.json")
+            notebooks.run("01_data/collect", {"dataset": COLLECTED, "place_count": 2, "api": answers})
         notebooks.run("02_scenes/classify_scenes", {"dataset": TINY})
         notebooks.run("03_partitioning/build_cells", {"dataset": TINY, **THRESHOLDS})
         notebooks.run("04_training/train", {"dataset": TINY, "epochs": 2, "image_size": 64})
@@ -37,7 +44,11 @@ def root(line, monkeypatch):
     return line
 
 
+DATASETS = {"01_data/download": FETCHED, "01_data/collect": COLLECTED}
 OUTPUTS = {
+    "01_data/collect": ["photos.csv", "photos.png", "places.png"],
+    "01_data/download": ["report.csv", "report.png", "missing.csv", "map.png", "photos.png"],
+    "01_data/pack": ["shards.csv", "photos.png"],
     "01_data/make_list": ["map.png", "density.png", "photos.png"],
     "02_scenes/classify_scenes": ["scenes.parquet", "scenes.png"],
     "03_partitioning/build_cells": ["coarse.csv", "middle.csv", "fine.csv", "labels.parquet", "cells.png"],
@@ -48,7 +59,8 @@ OUTPUTS = {
 
 @pytest.mark.parametrize("notebook", notebooks.OUTPUTS)
 def test_each_stage_writes_what_it_promises_with_a_manifest(root, notebook):
-    parameters = {**notebooks.defaults(notebook), "dataset": TINY, "run_name": "", "run": f"{TINY}-multi"}
+    dataset = DATASETS.get(notebook, TINY)
+    parameters = {**notebooks.defaults(notebook), "dataset": dataset, "run_name": "", "run": f"{TINY}-multi"}
     folder = notebooks.OUTPUTS[notebook](parameters)
     executed = f"{notebook.split('/')[1]}.ipynb"
     assert {*OUTPUTS[notebook], "manifest.json", executed} <= {file.name for file in folder.iterdir()}
@@ -115,6 +127,39 @@ def test_papermill_fails_with_the_remedy_and_leaves_nothing(root, tmp_path, note
     assert ended.returncode == 1
     assert re.search(message, ended.stderr), ended.stderr[-2000:]
     assert sorted(root.rglob("*")) == before
+
+
+def test_a_collection_is_fetched_by_url_and_learned_from_in_shards(root, tmp_path):
+    rows = data_lists.read(TINY)
+    with photo_server.running(paths.photos(TINY)) as server:
+        table = rows[["id", "author", "latitude", "longitude"]].assign(url=[server.url(path) for path in rows["path"]])
+        table.loc[:2, "url"] = server.url("status/404/gone.jpg?") + table["id"]
+        # As in the published tables: their spellings, and latitudes under the heading of longitudes.
+        headings = {"id": "IMG_ID", "author": "AUTHOR", "latitude": "LON", "longitude": "LAT"}
+        table.rename(columns=headings).to_csv(tmp_path / "table.csv", index=False)
+        ended = papermill("01_data/download", tmp_path, dataset="fetched", source="table.csv", short_side=72)
+        assert ended.returncode == 0, ended.stderr[-2000:]
+        # A photo that got lost is fetched again from the address in the list.
+        shards_before = sorted(paths.photos("fetched").glob("shard-*"))
+        fetched = data_lists.read("fetched")
+        shards_before[0].with_suffix(".tar").unlink()
+        shards_before[0].with_suffix(".parquet").unlink()
+        assert papermill("03_partitioning/build_cells", tmp_path, dataset="fetched", **THRESHOLDS).returncode == 0
+        training = {"dataset": "fetched", "epochs": 1, "image_size": 56, "short_side": 64}
+        first = papermill("04_training/train", tmp_path, **training, run_name="first")
+        assert first.returncode == 0, first.stderr[-2000:]
+        assert f"preparing {len(fetched)} photos of fetched" in (tmp_path / "out.ipynb").read_text()
+    assert len(fetched) == len(rows) - 3
+    np.testing.assert_allclose(fetched["latitude"], rows.set_index("id").loc[fetched["id"], "latitude"])
+    missing = pd.read_csv(paths.download_notes("fetched") / "missing.csv")
+    assert sorted(missing["id"]) == sorted(rows["id"][:3])
+    assert set(missing["reason"]) == {"HTTP 404"}
+    second = papermill("04_training/train", tmp_path, **training, run_name="second")
+    assert second.returncode == 0, second.stderr[-2000:]
+    assert f"reading {len(fetched)} photos prepared before" in (tmp_path / "out.ipynb").read_text()
+    weights = [(paths.run(name) / "model.safetensors").read_bytes() for name in ("first", "second")]
+    assert weights[0] == weights[1]
+    assert papermill("05_evaluation/evaluate", tmp_path, run="first", dataset="fetched", resamples=20).returncode == 0
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from PIL.TiffImagePlugin import IFDRational
 
-from helpers import photos
+from helpers import photo_stores, photos
 
 GPS_IFD, EXIF_IFD, ORIENTATION = 0x8825, 0x8769, 0x0112
 
@@ -220,15 +220,61 @@ def test_reading_names_what_is_not_there_or_no_file(tmp_path):
     (tmp_path / "folder.jpg").mkdir()
     for name in ("nowhere.jpg", "folder.jpg"):
         with pytest.raises(photos.PhotoError, match=rf"photo '{name}' is missing") as caught:
-            photos.read(tmp_path / name, name)
+            photos.read(photo_stores.Folder(tmp_path), name)
         assert caught.value.reason == "missing"
 
 
 def test_reading_refuses_a_giant_file_without_reading_it(tmp_path):
     with (tmp_path / "a.jpg").open("wb") as file:
-        file.truncate(photos.MAX_BYTES + 1)  # sparse: takes no space
-    with pytest.raises(photos.PhotoError, match="larger than 256 MiB"):
-        photos.read(tmp_path / "a.jpg", "a.jpg")
+        file.truncate(photo_stores.MAX_BYTES + 1)  # sparse: takes no space
+    with pytest.raises(photos.PhotoError, match="larger than 256 MiB") as caught:
+        photos.read(photo_stores.Folder(tmp_path), "a.jpg")
+    assert caught.value.reason == "too large"
+
+
+@pytest.mark.parametrize("size", [(640, 480), (480, 640)])
+def test_a_large_photo_is_shrunk_to_the_short_side(size):
+    data = encoded(textured(*size), quality=95)
+    kept = photos.prepare(data, "a", 320)
+    assert (kept.suffix, min(kept.width, kept.height), max(kept.width, kept.height)) == (".jpg", 320, 426)
+    assert kept.data.startswith(b"\xff\xd8")
+    shrunk = photos.resize(photos.decode(data, "a"), 320)
+    assert (photos.decode(kept.data, "a").float() - shrunk.float()).abs().mean() < 4
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "BMP"])
+@pytest.mark.parametrize("short_side", [0, 80, 320])
+def test_a_small_photo_is_never_enlarged_and_keeps_its_bytes(format, short_side):
+    data = encoded(textured(120, 80), format)
+    kept = photos.prepare(data, "a", short_side)
+    assert kept.data == data
+    assert (kept.width, kept.height) == (120, 80)
+    assert kept.suffix in photos.SUFFIXES
+    assert Image.open(io.BytesIO(kept.data)).format == format
+
+
+def test_a_shrunk_photo_is_upright_and_has_no_exif():
+    image = textured(120, 80)
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    kept = photos.prepare(encoded(image, exif=exif), "a", 40)
+    assert (kept.width, kept.height) == (40, 60)
+    assert not Image.open(io.BytesIO(kept.data)).getexif()
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("short_side", [0, 40])
+def test_preparing_refuses_a_photo_that_is_cut(format, short_side):
+    data = encoded(textured(120, 80), format)
+    for end in (len(data) * 9 // 10, len(data) // 2):
+        with pytest.raises(photos.PhotoError) as caught:
+            photos.prepare(data[:end], "a", short_side)
+        assert caught.value.reason == "truncated"
+
+
+def test_a_photo_with_padding_after_its_end_is_whole():
+    data = encoded(textured(120, 80)) + b"\0" * 3000
+    assert photos.prepare(data, "a", 0).data == data
 
 
 def test_resizing_is_pillows_antialiased_bilinear():

@@ -25,6 +25,16 @@ LATITUDE, LONGITUDE = st.floats(-90, 90), st.floats(-180, 180)
 # The map is 34,488 km wide: no honest piece of a line goes farther at a stride of a degree than along a pole.
 POLE_LINE_KM = 2 * plots.project(90, 180)[0, 0]
 
+REPORT = pd.DataFrame(
+    [
+        ("there before", "", 0),
+        ("fetched", "", 1_900),
+        ("gone", "status 404", 80),
+        ("failed, asked again by the next run", "time-out", 20),
+    ],
+    columns=["outcome", "reason", "photos"],
+)
+
 
 def table(models, intervals=True):
     rng = np.random.default_rng(7)
@@ -72,6 +82,7 @@ def one_of_each(width):
     yield plots.training_curves(curves(12), "a run", width=width)
     yield plots.contact_sheet([photo], ["one"], width=width)
     yield plots.contact_sheet([photo] * 23, ["48.86, 2.35 Cfb, a caption too long for its photo"] * 23, width=width)
+    yield plots.download_report(REPORT, width=width)
     yield plots.scene_bars(pd.DataFrame({"indoor": [1, 0], "urban": [2, 0]}, index=["train", "test"]), width=width)
 
 
@@ -308,6 +319,14 @@ def test_contact_sheet_keeps_every_photo_and_its_shape():
         plots.contact_sheet(images, ["a"])
     with pytest.raises(ValueError, match="0 images"):
         plots.contact_sheet([], [])
+
+
+def test_a_download_report_shows_every_outcome_that_occurred():
+    (axes,) = plots.download_report(REPORT).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["fetched", "gone: status 404", "failed: time-out"]
+    assert [patch.get_width() for patch in axes.patches] == [1_900, 80, 20]
+    assert [text.get_text() for text in axes.texts] == ["1,900 (95.0 %)", "80 (4.0 %)", "20 (1.0 %)"]
+    assert plots.download_report(REPORT[:1]).axes[0].get_yticklabels()[0].get_text() == "there before"
 
 
 def test_scene_bars_add_up_and_refuse_more_scenes_than_colours():
