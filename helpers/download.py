@@ -30,6 +30,7 @@ import pyarrow.dataset
 import pyarrow.json
 import pyarrow.parquet as pq
 import torch
+from yarl import URL
 
 from helpers import cluster, packing, paths, photo_stores, photo_tables, photos, shards, web
 
@@ -659,8 +660,8 @@ class _Fetcher:
     async def _photo(self, row: dict[str, Any]) -> None:
         if row.get("json_url"):
             row = row | _truth(await self.client.get(row["json_url"], _MAX_JSON_BYTES)) | {"url": row["url"]}
-        address = row["address"]
-        sized = _of_size(address, self.settings.size_suffix)
+        address = web.parsed(row["address"])
+        sized = web.parsed(_of_size(row["address"], self.settings.size_suffix))
         try:
             await self.client.persistently(sized, lambda: self._attempt(sized, row))
         except web.Unfetched as failure:
@@ -668,7 +669,7 @@ class _Fetcher:
                 raise
             await self.client.persistently(address, lambda: self._attempt(address, row))
 
-    async def _attempt(self, address: str, row: dict[str, Any]) -> None:
+    async def _attempt(self, address: URL, row: dict[str, Any]) -> None:
         # In this order, so that a host which is slow to answer keeps no others waiting.
         async with self.client.answer(address) as response, self._in_memory:
             photo = await web.body(response, self.settings.max_photo_mb << 20)

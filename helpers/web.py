@@ -164,7 +164,7 @@ class Client:
         """
         return await self.persistently(address, lambda: self.once(address, limit, headers))
 
-    async def persistently(self, address: str, attempt: Callable[[], Awaitable[Result]]) -> Result:
+    async def persistently(self, address: str | URL, attempt: Callable[[], Awaitable[Result]]) -> Result:
         """What `attempt` returns, tried again after a pause where the :class:`Unfetched` that it raises says so."""
         host = self.host(parsed(address))
         for number in range(self.attempts):
@@ -185,7 +185,7 @@ class Client:
     @asynccontextmanager
     async def answer(
         self,
-        address: str,
+        address: str | URL,
         headers: Mapping[str, str] | None = None,
         accepted: Collection[int] = (200,),
         method: str = "GET",
@@ -497,6 +497,8 @@ def user_agent() -> str:
 
 def parsed(address: str | URL) -> URL:
     """An ``http`` or ``https`` address, or :class:`Unfetched`."""
+    if isinstance(address, URL):
+        return address
     try:
         url = URL(address)
     except ValueError:
