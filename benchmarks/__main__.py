@@ -49,7 +49,7 @@ def cells(row: dict[str, Any]) -> list[str]:
     """One row as text."""
     return [
         *(row["benchmark"], row["size"], _number(row["ours"]), _number(row["reference"]), row["unit"]),
-        f"{row['ratio']:.1f}" if row["ratio"] else "",
+        (f"{row['ratio']:.1f}" if row["ratio"] >= 10 else f"{row['ratio']:.2f}") if row["ratio"] else "",
         str(row["goal"] or ""),
     ]
 
