@@ -78,9 +78,6 @@ class Prepared(NamedTuple):
     data: bytes
     suffix: str
     """Of the format of `data`, e.g. ``.jpg``."""
-    width: int
-    """In pixels, as the file says, before its EXIF orientation is applied."""
-    height: int
 
 
 def read(store: photo_stores.PhotoStore, path: str) -> Tensor:
@@ -194,10 +191,10 @@ def prepare(data: bytes, name: str, short_side: int) -> Prepared:
     if short_side and min(image.size) > short_side:
         photo = resize(_decoded(image, data, name), short_side)
         encoded = encode_jpeg(photo, quality=JPEG_QUALITY).numpy().tobytes()
-        return Prepared(encoded, ".jpg", photo.shape[2], photo.shape[1])
+        return Prepared(encoded, ".jpg")
     if image.format not in ("JPEG", "MPO") or data.rfind(_JPEG_END, -_PADDING) < 0:
         _decoded(image, data, name)
-    return Prepared(data, _SUFFIX.get(str(image.format), ".jpg"), image.width, image.height)
+    return Prepared(data, _SUFFIX.get(str(image.format), ".jpg"))
 
 
 def thumbnails(store: photo_stores.PhotoStore, paths: Iterable[str], short_side: int = 128) -> list[NDArray[np.uint8]]:

@@ -236,9 +236,10 @@ def test_reading_refuses_a_giant_file_without_reading_it(tmp_path):
 def test_a_large_photo_is_shrunk_to_the_short_side(size):
     data = encoded(textured(*size), quality=95)
     kept = photos.prepare(data, "a", 320)
-    assert (kept.suffix, min(kept.width, kept.height), max(kept.width, kept.height)) == (".jpg", 320, 426)
+    assert kept.suffix == ".jpg"
     assert kept.data.startswith(b"\xff\xd8")
     shrunk = photos.resize(photos.decode(data, "a"), 320)
+    assert sorted(shrunk.shape) == [3, 320, 426]
     assert (photos.decode(kept.data, "a").float() - shrunk.float()).abs().mean() < 4
 
 
@@ -248,7 +249,6 @@ def test_a_small_photo_is_never_enlarged_and_keeps_its_bytes(format, short_side)
     data = encoded(textured(120, 80), format)
     kept = photos.prepare(data, "a", short_side)
     assert kept.data == data
-    assert (kept.width, kept.height) == (120, 80)
     assert kept.suffix in photos.SUFFIXES
     assert Image.open(io.BytesIO(kept.data)).format == format
 
@@ -258,7 +258,7 @@ def test_a_shrunk_photo_is_upright_and_has_no_exif():
     exif = Image.Exif()
     exif[ORIENTATION] = 6
     kept = photos.prepare(encoded(image, exif=exif), "a", 40)
-    assert (kept.width, kept.height) == (40, 60)
+    assert Image.open(io.BytesIO(kept.data)).size == (40, 60)
     assert not Image.open(io.BytesIO(kept.data)).getexif()
 
 
