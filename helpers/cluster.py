@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, TypeVar
@@ -215,7 +215,7 @@ def kept() -> Iterator[None]:
         try:
             yield
         finally:
-            del os.environ[SCHEDULER]
+            os.environ.pop(SCHEDULER, None)
 
 
 @contextmanager
@@ -260,31 +260,30 @@ def _local_cluster() -> Iterator["LocalCluster"]:
         # third of its time.
         "distributed.nanny.pre-spawn-environ": one_thread,
     }
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        _unchanged_environment(one_thread),
-        dask.config.set(settings),
-        LocalCluster(
-            n_workers=os.cpu_count(),
-            threads_per_worker=1,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            memory_limit=0,  # tasks bound their own memory; pausing them would not
-            local_directory=scratch,
-            silence_logs=50,  # CRITICAL: a worker that is stopped on purpose is no news
-        ) as local,
-    ):
-        yield local
-
-
-@contextmanager
-def _unchanged_environment(names: Iterable[str]) -> Iterator[None]:
-    """Take back what Dask, which starts workers with these variables, sets in this process too and forgets."""
-    before = {name: os.environ.get(name) for name in names}
+    before = {name: os.environ.get(name) for name in one_thread}
     try:
-        yield
+        with (
+            tempfile.TemporaryDirectory() as scratch,
+            dask.config.set(settings),
+            LocalCluster(
+                n_workers=os.cpu_count(),
+                threads_per_worker=1,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                memory_limit=0,  # tasks bound their own memory; pausing them would not
+                local_directory=scratch,
+                silence_logs=50,  # CRITICAL: a worker that is stopped on purpose is no news
+            ) as local,
+        ):
+            _restore(before)
+            yield local
     finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
+        _restore(before)  # again, because a worker that was replaced set them again
+
+
+def _restore(variables: Mapping[str, str | None]) -> None:
+    """Take back what Dask, which starts workers with these variables, sets in this process too and forgets."""
+    for name, value in variables.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
