@@ -365,6 +365,19 @@ def shown(names: Sequence[str] | pd.Series) -> str:
     return listed if len(names) <= _NAMES_SHOWN else f"{listed} and {len(names) - _NAMES_SHOWN} more"
 
 
+def counted(names: Mapping[str, list[str]], named: bool = False) -> str:
+    """Counts by reason, for errors and headers.
+
+    Examples
+    --------
+    >>> counted({"truncated": ["a.jpg", "b.jpg"], "empty": ["c.jpg"]}, named=True)
+    "2 truncated ('a.jpg', 'b.jpg'), 1 empty ('c.jpg')"
+    """
+    return ", ".join(
+        f"{len(found)} {reason}" + (f" ({shown(found)})" if named else "") for reason, found in names.items()
+    )
+
+
 def _check_coordinates(rows: pd.DataFrame) -> None:
     for column, limit in _COORDINATES.items():
         outside = ~(rows[column].abs() <= limit)  # also true of NaN

@@ -32,7 +32,6 @@ from helpers import (
 
 BAD_PHOTOS = ("error", "leave_out")
 
-_NO_POSITION = "no position in EXIF"
 _BROKEN_POSITION = "broken position in EXIF"
 
 
@@ -180,7 +179,7 @@ def make_list(
         "licence": entry.licence,
         "cite": entry.citation,
         "made by": manifests.command("01_data/make_list", parameters),
-        "left out": _counted(listed.left_out) or "nothing",
+        "left out": data_lists.counted(listed.left_out) or "nothing",
         **({"mended": "; ".join(listed.notes)} if listed.notes else {}),
         "leakage": ", ".join(f"{what}: {value}" for what, value in leaks.items()),
     }
@@ -233,18 +232,19 @@ def list_folder(
     problems = {reason: sorted(rows["path"][problem == reason]) for reason in sorted(set(problem) - {""})}
     of_table = listed.left_out if truth else {}
     total = len(rows) + sum(map(len, of_table.values()))
+    usual = (photos.NO_POSITION, _BROKEN_POSITION)  # in any folder
     bad = photo_tables.merged(of_table, problems)
-    bad = {reason: names for reason, names in sorted(bad.items()) if reason not in (_NO_POSITION, _BROKEN_POSITION)}
+    bad = {reason: names for reason, names in sorted(bad.items()) if reason not in usual}
     if bad and bad_photos == "error":
         raise BadPhotos(
-            f"{sum(map(len, bad.values()))} of {total} photos cannot be used: {_counted(bad, named=True)}. "
+            f"{sum(map(len, bad.values()))} of {total} photos cannot be used: {data_lists.counted(bad, named=True)}. "
             + (f"Paths are relative to the photo root {photo_root}. " if "missing" in bad else "")
             + "Mend or remove them, or leave them out with bad_photos='leave_out', which counts them",
             bad,
         )
     if (problem != "").all():
         raise BadPhotos(
-            f"none of the {total} photos can be used: {_counted(problems, named=True)}. "
+            f"none of the {total} photos can be used: {data_lists.counted(problems, named=True)}. "
             + ("Mend them" if truth else "Say where they were taken in a CSV file, given as truth"),
             problems,
         )
@@ -302,7 +302,7 @@ def _judged(photo_root: Path, path: str, with_position: bool) -> _Judged:
     except photos.PhotoError as error:
         return _Judged(error.reason)
     if position is None:
-        return _Judged(_NO_POSITION)
+        return _Judged(photos.NO_POSITION)
     captured_at = photos.exif_time(data, path) if with_position else ""
     return _Judged("", hashlib.sha256(data).hexdigest(), *position, captured_at)
 
@@ -319,7 +319,7 @@ def _photos_below(store: photo_stores.PhotoStore, photo_root: Path) -> Listed:
     if not names:
         raise BadPhotos(
             f"there is no photo below {photo_root}: give the folder that holds the photos as photo_root"
-            + (f" (passed over: {_counted(unused, named=True)})" if unused else ""),
+            + (f" (passed over: {data_lists.counted(unused, named=True)})" if unused else ""),
             unused,
         )
     rows = pd.DataFrame({"path": names, "author": ""})
@@ -341,10 +341,3 @@ def _from_shards(store: shards.Shards) -> Listed:
     if (rows["split"] != "").all():
         columns.append("split")
     return Listed(rows[columns], photo_tables.merged(left_out))
-
-
-def _counted(names: Mapping[str, list[str]], named: bool = False) -> str:
-    """Counts by reason, e.g. ``2 truncated ('a.jpg', 'b.jpg'), 1 empty ('c.jpg')``."""
-    return ", ".join(
-        f"{len(found)} {reason}" + (f" ({data_lists.shown(found)})" if named else "") for reason, found in names.items()
-    )

@@ -26,6 +26,8 @@ from helpers import photo_stores
 MAX_PIXELS = 100_000_000
 MIN_SIDE = 16
 MAX_ASPECT = 20  # beyond this, a resized strip would fill the memory
+NO_POSITION = "no position in EXIF"
+"""Reason of photos whose EXIF says nothing of where they were taken."""
 JPEG_QUALITY = 90  # of photos that are shrunk: as good as the eye can tell, in half the bytes of 95
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".tif", ".tiff", ".bmp")
 

@@ -23,7 +23,6 @@ from helpers import cluster, data_lists, fetch, photo_stores, photo_tables, phot
 from helpers.download import Found
 
 KINDS = ("auto", "table", "index", "repository", "photos")
-NO_POSITION = "no position in EXIF"
 
 _TABLE = re.compile(r"\.(csv|tsv|txt)(\.gz)?$", re.IGNORECASE)
 _PHOTO_OR_JSON = (*photos.SUFFIXES, ".json")
@@ -369,7 +368,7 @@ def _told(store: photo_stores.PhotoStore, name: str, beside: str) -> dict[str, A
     data = store.read(name)
     position = photos.exif_position(data, name)
     if position is None:
-        return {"problem": NO_POSITION}
+        return {"problem": photos.NO_POSITION}
     return {"latitude": position[0], "longitude": position[1], "captured_at": photos.exif_time(data, name)}
 
 
@@ -533,7 +532,4 @@ def _not_there(source: str, path: Path) -> str:
 
 
 def _counted(left_out: Mapping[str, list[str]]) -> str:
-    if not left_out:
-        return ""
-    counts = (f"{len(names)} {reason} ({data_lists.shown(names)})" for reason, names in left_out.items())
-    return f" (left out: {', '.join(counts)})"
+    return f" (left out: {data_lists.counted(left_out, named=True)})" if left_out else ""
