@@ -317,7 +317,8 @@ def boxes(latitude: float, longitude: float, radius_km: float) -> list[tuple[flo
     wide = math.degrees(math.asin(math.sin(radius) / math.cos(math.radians(latitude))))
     edges = np.linspace(longitude - wide, longitude + wide, math.ceil(4 * wide * high / _MAX_BOX) + 1).tolist()
     edges = sorted({*edges, *(edge for edge in (-180.0, 180.0) if edges[0] < edge < edges[-1])})
-    turned = [(west, east, 360 * math.floor((west + east + 360) / 720)) for west, east in pairwise(edges)]
+    # Asked of the sides, because the middle of a very narrow box at the date line is rounded across it.
+    turned = [(west, east, 360 * (west >= 180) - 360 * (east <= -180)) for west, east in pairwise(edges)]
     return [(west - turn, latitude - high, east - turn, latitude + high) for west, east, turn in turned]
 
 

@@ -256,6 +256,7 @@ def test_no_more_is_asked_than_the_interfaces_allow():
 
 
 @given(st.floats(-84.8, 84.8), st.floats(-180, 180), st.floats(0.01, street_photos.MAX_RADIUS_KM), st.floats(0, 6.3))
+@example(0.0, 179.99999999999997, 6.0, 0.0)
 def test_boxes_are_small_stay_on_the_map_and_hold_all_within_the_radius(latitude, longitude, radius_km, direction):
     boxes = street_photos.boxes(latitude, longitude, radius_km)
     for west, south, east, north in boxes:
