@@ -29,7 +29,9 @@ demo: install
 
 # The figures that the READMEs show.
 figures: demo
+	@$(NOTEBOOK) 01_data/enrich
 	@mkdir -p docs
+	@cp 01_data/enriched/toy-earth-enriched/regions.png docs/toy-earth-regions.png
 	@cp 01_data/lists/toy-earth/photos.png 01_data/toy-earth.png
 	@cp 03_partitioning/cells/toy-earth/cells.png docs/toy-earth-cells.png
 	@cp 05_evaluation/results/toy-earth-multi/toy-earth/accuracy.png docs/toy-earth-accuracy.png

@@ -10,7 +10,19 @@ from typing import Any
 
 from helpers import manifests, paths
 
-NAMES = ("toy_earth", "download", "shards", "data_lists", "lists_at_scale", "photos", "cells", "predict", "training")
+NAMES = (
+    "toy_earth",
+    "download",
+    "shards",
+    "data_lists",
+    "lists_at_scale",
+    "photos",
+    "places",
+    "cleaning",
+    "cells",
+    "predict",
+    "training",
+)
 TABLE = Path(__file__).resolve().parent / "README.md"
 
 

@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 
 from benchmarks.__main__ import machine
-from helpers import data_lists, devices, inputs, metrics, models, notebooks, paths, progress, training
+from helpers import data_lists, devices, inputs, leakage, metrics, models, notebooks, paths, progress, training
 
 FOLDS, SEED, IMAGE_SIZE = 5, 7, 224
 NEAREST = "nearest neighbour"
@@ -69,7 +69,7 @@ def folds_page(truth: pd.DataFrame, photos: Path) -> str:
         results = notebooks.run("05_evaluation/evaluate", {**given, "run": run.name})
         predictions = pd.read_parquet(results / "predictions.parquet")
         rows = data_lists.read(dataset)
-        near.append(data_lists.leakage(rows)["within 1 km of a training photo"])
+        near.append(leakage.shared(rows)["within 1 km of a training photo"])
         nearest = nearest_neighbours(rows, photos)
         parts.append(predictions.merge(nearest, on="id", validate="one_to_one"))
     predictions = pd.concat(parts)

@@ -27,23 +27,23 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
-from helpers import cells, manifests, metrics, paths, photo_stores, progress
+from helpers import leakage, manifests, paths, photo_stores, progress
 
 COLUMNS = ("id", "path", "latitude", "longitude", "author", "split", "sha256")
 OPTIONAL_COLUMNS = ("url", "licence", "attribution", "country", "region", "captured_at")
 SPLITS = ("train", "validation", "test")
 EMBEDDED = "toy-earth"
 """The dataset that needs no photos of the user's; ``toy-earth-<anything>`` is one too, of another size or seed."""
+LOCATED = "located"
+"""Line of a list's header, and key of its ``attrs``, that says that its countries and regions follow from its
+coordinates."""
 
-_PLACE_LEVEL = 13  # S2 cells of about 1.1 km
-_NEAR_KM = 1.0
 _COORDINATES = {"latitude": 90, "longitude": 180}
 _NAMES_SHOWN = 3
+_PHOTOS_OF, _MADE_FROM = "photos of", "made from"
+_INHERITED = ("source", "licence", "cite", "fetched with")
+_NOTEBOOK_OF = {"enriched": "01_data/enrich", "clean": "01_data/clean", "balanced": "01_data/balance"}
 _COMPRESSED_FROM = 200_000  # rows, about 50 MB
 _ROWS_PER_CHUNK = 200_000
 
@@ -86,7 +86,7 @@ def build(photos: pd.DataFrame, *, seed: int, validation_share: float, test_shar
     photos : DataFrame
         Columns ``id, path, latitude, longitude, author, sha256`` and where known ``url, licence, country, region,
         captured_at``, in any order. ``path`` is relative to the photo root, ``author`` is empty where unknown. A column
-        ``split`` is taken as it is; `leakage` then says what it shares.
+        ``split`` is taken as it is; `leakage.shared` then says what it shares.
     seed : int
         Decides which photos go into which split.
     validation_share, test_share : float
@@ -141,32 +141,6 @@ def build(photos: pd.DataFrame, *, seed: int, validation_share: float, test_shar
     return rows
 
 
-def leakage(rows: pd.DataFrame) -> dict[str, int | float]:
-    """What the splits of a list share, which makes a test easier than it looks.
-
-    Returns
-    -------
-    dict
-        Numbers of ``authors in several splits`` and ``places in several splits`` (S2 cells of level 13); photos in the
-        ``largest linked group``, which authors and places tie together; and, as a share from 0 to 1 of the validation
-        and test photos, those ``within 1 km of a training photo``.
-    """
-    place = _places(rows)
-    known = (rows["author"] != "").to_numpy()
-    in_training = (rows["split"] == "train").to_numpy()
-    near = 0.0
-    if in_training.any() and not in_training.all():
-        vectors = metrics.unit_vectors(rows["latitude"], rows["longitude"])
-        distance, _ = cKDTree(vectors[in_training]).query(vectors[~in_training], workers=-1)
-        near = float((distance <= 2 * np.sin(_NEAR_KM / metrics.EARTH_RADIUS_KM / 2)).mean())
-    return {
-        "authors in several splits": int((rows[known].groupby("author")["split"].nunique() > 1).sum()),
-        "places in several splits": int((rows.groupby(place)["split"].nunique() > 1).sum()),
-        "largest linked group": int(np.bincount(_linked(rows)).max()),
-        "within 1 km of a training photo": round(near, 4),
-    }
-
-
 def write(rows: pd.DataFrame, header: Mapping[str, object], path: Path) -> Path:
     """Write a list: its header, the number of rows, their fingerprint, and the rows.
 
@@ -199,6 +173,102 @@ def write(rows: pd.DataFrame, header: Mapping[str, object], path: Path) -> Path:
                 stream.write(chunk)
         other.unlink(missing_ok=True)  # before the new one is in place: better no list than two
     return path
+
+
+def new_name(dataset: str, new_dataset: str, suffix: str) -> str:
+    """Name of a list that is made from another: the one that is given, or one that says what was done.
+
+    Raises
+    ------
+    ValueError
+        If there is a list of that name which was not made from `dataset`, and would be lost; or if it is a name of
+        rendered photos for others.
+
+    Examples
+    --------
+    >>> new_name("mine", "", "clean"), new_name("mine", "sharp", "clean")
+    ('mine-clean', 'sharp')
+    """
+    name = paths.checked_name(new_dataset or f"{dataset}-{suffix}")
+    _refuse_other_lists(name, dataset)
+    return name
+
+
+def derive(rows: pd.DataFrame, parent: pd.DataFrame, dataset: str, made_by: str, notes: Mapping[str, object]) -> Path:
+    """Write a list that is made from another, and shares its photos.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Rows of `parent`, or some of them, with columns of `OPTIONAL_COLUMNS` added or filled.
+    parent : DataFrame
+        What `read` returned.
+    dataset : str
+        Name of the new list, from `new_name`.
+    made_by : str
+        Command that makes it.
+    notes : mapping
+        What else its header says, such as what was left out.
+
+    Returns
+    -------
+    Path
+        The file. Its header keeps source and licence, and names the list that it was made from with its fingerprint,
+        and the dataset whose folder holds the photos.
+
+    Raises
+    ------
+    ValueError
+        If there are no rows, or `dataset` has a list that was not made from `parent`.
+    """
+    _refuse_other_lists(dataset, parent.attrs["dataset"])
+    check_names(rows)
+    header: dict[str, object] = {"dataset": dataset}
+    for key, holder in (*((key, parent) for key in _INHERITED), (LOCATED, rows)):
+        if key in holder.attrs:
+            header[key] = holder.attrs[key]
+    header |= {
+        _PHOTOS_OF: parent.attrs.get(_PHOTOS_OF) or parent.attrs["dataset"],
+        _MADE_FROM: f"{parent.attrs['dataset']}, fingerprint {parent.attrs['fingerprint']}",
+        "made by": made_by,
+        **notes,
+        "leakage": ", ".join(f"{what}: {value}" for what, value in leakage.shared(rows).items()),
+    }
+    columns = [name for name in (*COLUMNS, *OPTIONAL_COLUMNS) if name in rows]
+    return write(rows[columns].sort_values("id", ignore_index=True), header, paths.data_list(dataset))
+
+
+def photos_of(dataset: str) -> str:
+    """The dataset whose folder holds the photos of a list: itself, or the one that the list was made from."""
+    return _read_header(dataset).get(_PHOTOS_OF) or dataset
+
+
+def has_rendered_photos(dataset: str) -> bool:
+    """Whether the photos of a list, or of the one that it was made from, are rendered here."""
+    return is_embedded(photos_of(dataset))
+
+
+def _refuse_other_lists(name: str, parent: str) -> None:
+    if is_embedded(name) and not has_rendered_photos(parent):
+        raise ValueError(
+            f"new_dataset is {name!r}, but lists of that name have rendered photos, and those of {parent!r} are not: "
+            "choose another name"
+        )
+    replaced = paths.data_list(name)
+    if name == parent or (replaced.exists() and _read_header(name).get(_MADE_FROM, "").partition(",")[0] != parent):
+        raise ValueError(
+            f"new_dataset is {name!r}, but the list {replaced} is another one than would be made from {parent!r}: "
+            "name a new list, or remove that one"
+        )
+
+
+def _read_header(dataset: str) -> dict[str, str]:
+    """Header of a list, empty where there is no list."""
+    path = paths.data_list(dataset)
+    if not path.exists():
+        return {}
+    with path.open("rb") as file, _Hashing(gzip.open(file) if path.suffix == ".gz" else file) as stream:
+        return _header(stream)
 
 
 def read(dataset: str | Path) -> pd.DataFrame:
@@ -412,7 +482,7 @@ def _assigned_splits(rows: pd.DataFrame, seed: int, validation_share: float, tes
     remainder = asked[-1]
 
     # The rows are sorted by id, so that a group's number follows from its smallest id and not from the order of rows.
-    group, _ = pd.factorize(_linked(rows))
+    group, _ = pd.factorize(leakage.linked_groups(rows))
     sizes = np.bincount(group)
     if len(sizes) < len(asked):
         raise ValueError(
@@ -439,24 +509,6 @@ def _assigned_splits(rows: pd.DataFrame, seed: int, validation_share: float, tes
         candidates = [number for number in order if split_of[number] in giving]
         split_of[min(candidates, key=sizes.__getitem__)] = empty
     return _text(pd.Series(split_of)).take(pa.array(group)).to_pandas()
-
-
-def _linked(rows: pd.DataFrame) -> NDArray[np.int32]:
-    """Number of the group of each photo: what authors and places link, directly or through others."""
-    authors, _ = pd.factorize(rows["author"].where(rows["author"] != "", None))  # -1 where unknown
-    places, _ = pd.factorize(_places(rows))
-    known = authors >= 0
-    first_place = authors.max(initial=-1) + 1
-    nodes = first_place + places.max() + 1
-    edges = (np.ones(known.sum(), dtype=np.int8), (authors[known], first_place + places[known]))
-    _, group_of_node = connected_components(coo_array(edges, shape=(nodes, nodes)), directed=False)
-    return group_of_node[first_place + places]
-
-
-def _places(rows: pd.DataFrame) -> NDArray[np.uint64]:
-    """S2 cells of `_PLACE_LEVEL`, as the leading bits of the ids."""
-    leaves = cells.leaf_ids(rows["latitude"].to_numpy(), rows["longitude"].to_numpy())
-    return leaves >> np.uint64(2 * (30 - _PLACE_LEVEL) + 1)
 
 
 def _text(values: pd.Series) -> pa.Array:
@@ -576,8 +628,13 @@ def _how_to_build(path: Path) -> str:
     name = _dataset(path)
     known = sorted({EMBEDDED, *map(_dataset, path.parent.glob("*.csv*"))} - {name})
     near = difflib.get_close_matches(name, known, n=1)
+    parent, _, suffix = name.rpartition("-")
+    notebook, command = "01_data/make_list", build_command(name)
+    if parent and suffix in _NOTEBOOK_OF:
+        notebook = _NOTEBOOK_OF[suffix]
+        command = manifests.command(notebook, {"dataset": parent})
     return (
         f"there is no list {path} of dataset {name!r}. "
         + (f"Did you mean {near[0]!r}? " if near else "")
-        + f"01_data/make_list.ipynb builds it: {build_command(name)}"
+        + f"{notebook}.ipynb builds it: {command}"
     )

@@ -20,6 +20,7 @@ from helpers import (
     data_lists,
     download,
     fetch,
+    leakage,
     manifests,
     paths,
     photo_stores,
@@ -172,7 +173,7 @@ def make_list(
         "test_share": test_share,
         "bad_photos": bad_photos,
     }
-    leaks = data_lists.leakage(rows)
+    leaks = leakage.shared(rows)
     header = {
         "dataset": dataset,
         "source": entry.title + (f", truth from {truth.name}" if truth else ""),

@@ -26,8 +26,8 @@ class _Scene(NamedTuple):
 
 
 def photo_folder(dataset: str, photo_root: str | Path | None) -> Path:
-    """Folder of a dataset's photos: `photo_root` if one is given, else the dataset's own."""
-    return Path(photo_root).expanduser().resolve() if photo_root else paths.photos(dataset)
+    """Folder of a dataset's photos: `photo_root` if given, else its own, or that of the dataset it was made from."""
+    return Path(photo_root).expanduser().resolve() if photo_root else paths.photos(data_lists.photos_of(dataset))
 
 
 def ensure(rows: pd.DataFrame, dataset: str, photo_root: str | Path | None = None) -> Path:
@@ -59,7 +59,7 @@ def ensure(rows: pd.DataFrame, dataset: str, photo_root: str | Path | None = Non
     root = photo_folder(dataset, photo_root)
     if not photo_root and _RECIPE in rows.attrs:
         _fetch_absent(rows, root)
-    elif data_lists.is_embedded(dataset):
+    elif data_lists.has_rendered_photos(dataset):
         locate = photo_stores.Folder(root).locate
         absent = rows[[not os.path.exists(locate(path)) for path in rows["path"]]]
         if len(absent):

@@ -27,6 +27,10 @@ OUTPUTS: dict[str, Callable[[Mapping[str, Any]], Path]] = {
     "01_data/download": lambda p: paths.download_notes(p["dataset"]),
     "01_data/make_list": lambda p: paths.list_notes(p["dataset"]),
     "01_data/pack": lambda p: paths.pack_notes(p["dataset"]),
+    "01_data/enrich": lambda p: paths.enriched(data_lists.new_name(p["dataset"], p["new_dataset"], "enriched")),
+    "01_data/clean": lambda p: paths.cleaned(data_lists.new_name(p["dataset"], p["new_dataset"], "clean")),
+    "01_data/balance": lambda p: paths.balanced(data_lists.new_name(p["dataset"], p["new_dataset"], "balanced")),
+    "01_data/explore": lambda p: paths.explored(p["dataset"]),
     "02_scenes/classify_scenes": lambda p: paths.scenes(p["dataset"]),
     "03_partitioning/build_cells": lambda p: paths.cells(p["dataset"]),
     "04_training/train": lambda p: paths.run(p["run_name"] or default_run_name(p["dataset"], p["partition"])),
@@ -195,18 +199,19 @@ def run(notebook: str, given: Mapping[str, Any]) -> Path:
             parameters=dict(given),
             progress_bar=False,
             stdout_file=sys.stdout,
-            extra_arguments=["--log-level=ERROR"],  # of the kernel, which else warns of its plain local sockets
+            extra_arguments=["--log-level=CRITICAL"],  # of the kernel, which else warns of its plain local sockets
         )
         shutil.move(executed, folder)
     return folder
 
 
 def _can_tell(notebook: str, parameters: Mapping[str, Any]) -> bool:
-    """Whether a manifest tells all that an output depends on: servers, folders and Drives change without it."""
-    outside = {"01_data/collect", "01_data/download", "01_data/pack"}
-    return notebook not in outside and (
-        notebook != "01_data/make_list" or data_lists.is_embedded(parameters["dataset"])
-    )
+    """Whether a manifest tells all that an output depends on: servers, folders and Drives change without it.
+
+    Nor does it tell that `explore` has refused a list, which it does after its report is written.
+    """
+    beyond = {"01_data/collect", "01_data/download", "01_data/pack", "01_data/explore"}
+    return notebook not in beyond and (notebook != "01_data/make_list" or data_lists.is_embedded(parameters["dataset"]))
 
 
 def _assigned(statement: ast.stmt) -> list[str]:

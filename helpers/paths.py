@@ -65,6 +65,31 @@ def collected(dataset: str) -> Path:
     return root() / "01_data" / "collected" / checked_name(dataset)
 
 
+def enriched(dataset: str) -> Path:
+    """Folder with the manifest and the maps of a list that got countries and regions."""
+    return root() / "01_data" / "enriched" / checked_name(dataset)
+
+
+def cleaned(dataset: str) -> Path:
+    """Folder with what cleaning removed for a list, and why."""
+    return root() / "01_data" / "cleaned" / checked_name(dataset)
+
+
+def balanced(dataset: str) -> Path:
+    """Folder with the distribution of countries of a balanced list."""
+    return root() / "01_data" / "balanced" / checked_name(dataset)
+
+
+def explored(dataset: str) -> Path:
+    """Folder with tables and figures about a list."""
+    return root() / "01_data" / "explored" / checked_name(dataset)
+
+
+def measures(dataset: str) -> Path:
+    """File of what the photos of a dataset measure, kept from one look at them to the next."""
+    return root() / "01_data" / "measures" / f"{checked_name(dataset)}.parquet"
+
+
 def scenes(dataset: str) -> Path:
     """Folder with the scenes of a dataset's photos."""
     return root() / "02_scenes" / "scenes" / checked_name(dataset)

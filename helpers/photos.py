@@ -131,7 +131,7 @@ def decode(data: bytes, name: str) -> Tensor:
         If the file is empty, is no photo of these formats, is truncated or damaged, has a side shorter than
         `MIN_SIDE` pixels, a side more than `MAX_ASPECT` times the other, or more than `MAX_PIXELS` pixels.
     """
-    return _decoded(_opened(data, name), data, name)
+    return _decoded(opened(data, name), data, name)
 
 
 def _decoded(image: Image.Image, data: bytes, name: str) -> Tensor:
@@ -189,12 +189,12 @@ def prepare(data: bytes, name: str, short_side: int) -> Prepared:
         As :func:`decode` does. What is kept as it came is decoded only if it is no JPEG with its end in place: a
         download is cut at its end, and decoding takes ten times as long as all else.
     """
-    image = _opened(data, name)
+    image = opened(data, name)
     if short_side and min(image.size) > short_side:
         photo = resize(_decoded(image, data, name), short_side)
         encoded = encode_jpeg(photo, quality=JPEG_QUALITY).numpy().tobytes()
         return Prepared(encoded, ".jpg")
-    if image.format not in ("JPEG", "MPO") or data.rfind(_JPEG_END, -_PADDING) < 0:
+    if image.format not in ("JPEG", "MPO") or not has_jpeg_end(data):
         _decoded(image, data, name)
     return Prepared(data, _SUFFIX.get(str(image.format), ".jpg"))
 
@@ -221,7 +221,7 @@ def exif_position(data: bytes, name: str) -> tuple[float, float] | None:
     PhotoError
         If the file is no photo.
     """
-    image = _opened(data, name)
+    image = opened(data, name)
     try:
         gps = image.getexif().get_ifd(_GPS_IFD)
     except Exception as error:  # Pillow raises anything from struct.error to KeyError on damaged EXIF
@@ -243,7 +243,7 @@ def exif_time(data: bytes, name: str) -> str:
     PhotoError
         If the file is no photo.
     """
-    image = _opened(data, name)
+    image = opened(data, name)
     try:
         exif = image.getexif().get_ifd(_EXIF_IFD)
         captured = datetime.strptime(str(exif[_CAPTURED]).strip("\0 "), "%Y:%m:%d %H:%M:%S")
@@ -253,8 +253,14 @@ def exif_time(data: bytes, name: str) -> str:
     return captured.isoformat() + (offset if re.fullmatch(r"[+-]\d\d:\d\d", offset) else "")
 
 
-def _opened(data: bytes, name: str) -> Image.Image:
-    """Read the header of a photo and judge by it; pixels are not decoded yet."""
+def opened(data: bytes, name: str) -> Image.Image:
+    """Read the header of a photo and judge by it; pixels are not decoded yet.
+
+    Raises
+    ------
+    PhotoError
+        For what the header shows, which is all that :func:`decode` refuses but truncated and damaged pixels.
+    """
     if not data:
         raise PhotoError(f"photo {name!r} is empty (0 bytes): replace it, or leave it out", "empty")
     plugin = next((plugin for signature, plugin in _SIGNATURES.items() if data.startswith(signature)), None)
@@ -285,6 +291,11 @@ def _opened(data: bytes, name: str) -> Image.Image:
             "too narrow",
         )
     return image
+
+
+def has_jpeg_end(data: bytes) -> bool:
+    """Whether a JPEG has its end in place; what a download cut has not."""
+    return data.rfind(_JPEG_END, -_PADDING) >= 0
 
 
 def _damaged(name: str) -> PhotoError:

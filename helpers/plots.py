@@ -18,7 +18,7 @@ from matplotlib.collections import LineCollection, PathCollection, PolyCollectio
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Polygon
+from matplotlib.patches import Polygon, Rectangle
 from matplotlib.path import Path as Outline
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 from matplotlib.transforms import ScaledTranslation
@@ -34,10 +34,21 @@ _MARKERS = "os^Dv*P"
 # From right to lost. The last is dark because most photos of a hard test set are lost, and should be seen to be.
 ERROR_COLORS = ("#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#4A1942")
 SPLIT_COLORS = {"train": "#56B4E9", "validation": "#E69F00", "test": "#4A1942"}
+_SPLIT_MARKERS = {"train": "o", "validation": "d", "test": "s"}
 
-OUTCOME_COLORS = {"there before": "#56B4E9", "fetched": "#0072B2", "gone": "#4A1942", "failed": "#D55E00"}
+STATE_COLORS = {
+    "inside a region": "#56B4E9",
+    "off its coast": "#E69F00",
+    "off every coast, country as named": "#D55E00",
+    "no country": "#4A1942",
+}
+OUTCOME_COLORS = {
+    **{"there before": "#56B4E9", "fetched": "#0072B2", "gone": "#4A1942", "failed": "#D55E00"},  # of a download
+    **{"kept": "#0072B2", "removed": "#D55E00"},  # of cleaning
+}
 
-_GREY, _LAND, _SEA = "#6B6B6B", "#DCD9D2", "#F6F8FA"
+_NEAREST_KM = 0.01  # nearer than 10 m is the same place, by any photo's coordinates
+_GREY, _BAR, _LAND, _SEA = "#6B6B6B", "#C9CDD1", "#DCD9D2", "#F6F8FA"
 _STYLE: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so every machine draws the same
     "font.size": 7.5,
@@ -262,6 +273,68 @@ def density_map(latitude: ArrayLike, longitude: ArrayLike, title: str = "", *, w
 
 
 @_styled
+def region_map(photos: ArrayLike, title: str = "", *, width: float = DOUBLE_COLUMN) -> Figure:
+    """World map of the regions, coloured by their number of photos.
+
+    Parameters
+    ----------
+    photos : array_like of int, shape (regions,)
+        Photos of each row of `places.regions`; a region without any keeps the colour of the land.
+    title : str
+    width : float
+        Of the figure, in inches.
+    """
+    counts = np.asarray(photos, dtype=np.float64)
+    figure, (axes,) = _maps([title], width, below=0.5)
+    shown = np.flatnonzero(counts)
+    norm = _count_norm(counts[shown])
+    colors = matplotlib.colormaps["viridis"](norm(counts[shown]))
+    outlines = _regions()
+    axes.add_collection(
+        PathCollection([outlines[region] for region in shown], facecolors=colors, edgecolors="none", zorder=3)
+    )
+    axes.add_collection(PathCollection(_land(), facecolors="none", edgecolors="white", linewidths=0.2, zorder=4))
+    _color_bar(figure, norm, f"Photos per region; {int(counts.sum()):,} photos in {len(shown):,} regions")
+    return _finished(figure)
+
+
+@_styled
+def located_map(
+    latitude: ArrayLike, longitude: ArrayLike, state: ArrayLike, title: str = "", *, width: float = DOUBLE_COLUMN
+) -> Figure:
+    """World map of the photos, coloured by how they came to their country, the rarest on top.
+
+    Parameters
+    ----------
+    latitude, longitude : array_like of float, shape (n,)
+        Degrees.
+    state : array_like of str, shape (n,)
+        Of `enriching.STATES`.
+    title : str
+    width : float
+        Of the figure, in inches.
+    """
+    states, photos = np.asarray(state, dtype=object), project(latitude, longitude)
+    figure, (axes,) = _maps([title], width, below=0.4)
+    counts = {name: int((states == name).sum()) for name in STATE_COLORS}
+    size = float(np.clip(4000 / max(len(states), 1), 0.6, 8)) * width / DOUBLE_COLUMN
+    for number, name in enumerate(sorted(counts, key=lambda name: -counts[name])):
+        x, y = photos[states == name].T
+        axes.scatter(
+            x,
+            y,
+            s=size * (1 + 2 * number),  # or nobody would find the rare ones
+            color=STATE_COLORS[name],
+            linewidths=0,
+            zorder=3 + number / 10,
+            rasterized=True,
+        )
+    entries = [_dot(STATE_COLORS[name], f"{name}: {count:,}") for name, count in counts.items() if count]
+    _below(figure, entries, len(entries) if width > 5 else 2, "")
+    return _finished(figure)
+
+
+@_styled
 def split_map(
     latitude: ArrayLike, longitude: ArrayLike, split: ArrayLike, title: str = "", *, width: float = DOUBLE_COLUMN
 ) -> Figure:
@@ -357,8 +430,8 @@ def training_curves(table: pd.DataFrame, title: str = "", *, width: float = DOUB
     Parameters
     ----------
     table : DataFrame
-        One row per epoch: ``epoch, train_loss, validation_loss, within_25km, within_200km, within_750km,
-        within_2500km`` (shares from 0 to 1).
+        One row per epoch: ``epoch, train_loss``; of runs with validation photos ``within_25km, within_200km,
+        within_750km, within_2500km`` (shares from 0 to 1), and ``validation_loss`` if any of them lies in a cell.
     title : str
     width : float
         Of the figure, in inches.
@@ -366,11 +439,15 @@ def training_curves(table: pd.DataFrame, title: str = "", *, width: float = DOUB
     shape, height = ((1, 2), 2.6) if width > 5 else ((2, 1), 4.4)
     figure, (losses, accuracies) = plt.subplots(*shape, figsize=(width, height), layout="constrained")
     losses.plot(table["epoch"], table["train_loss"], "o-", color=PALETTE[0], label="training")
-    losses.plot(table["epoch"], table["validation_loss"], "s--", color=PALETTE[1], label="validation")
+    if "validation_loss" in table:
+        losses.plot(table["epoch"], table["validation_loss"], "s--", color=PALETTE[1], label="validation")
     losses.set_ylabel("Loss (nats)")
     shades = matplotlib.colormaps["viridis"](np.linspace(0, 0.8, len(metrics.THRESHOLDS_KM) - 1))
     for threshold, share, shade in zip(metrics.THRESHOLDS_KM[:0:-1], metrics.SHARES[:0:-1], shades, strict=True):
-        accuracies.plot(table["epoch"], 100 * table[share], "o-", color=shade, label=f"{threshold:,} km")
+        if share in table:
+            accuracies.plot(table["epoch"], 100 * table[share], "o-", color=shade, label=f"{threshold:,} km")
+    if not accuracies.lines:
+        accuracies.text(0.5, 0.5, "no validation photos", transform=accuracies.transAxes, ha="center", color=_GREY)
     accuracies.set_ylim(bottom=0)
     accuracies.set_ylabel("Validation photos within (%)")
     first, last = table["epoch"].min(), table["epoch"].max()
@@ -379,9 +456,15 @@ def training_curves(table: pd.DataFrame, title: str = "", *, width: float = DOUB
         axes.set_xlim(first - 0.5, last + 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
         axes.set_xlabel("Epoch")
-        axes.legend(
-            loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=4, handlelength=1.4, handletextpad=0.4, columnspacing=1
-        )
+        if axes.lines:
+            axes.legend(
+                loc="lower left",
+                bbox_to_anchor=(-0.02, 1),
+                ncols=4,
+                handlelength=1.4,
+                handletextpad=0.4,
+                columnspacing=1,
+            )
     figure.suptitle(title, x=0.01, ha="left", fontsize=8.5)
     return _finished(figure)
 
@@ -431,20 +514,111 @@ def contact_sheet(
     for place, (image, text) in enumerate(zip(images, lines, strict=True)):
         row, column = divmod(place, columns)
         top = row * (1 + caption_height)
-        # Fitted into a square with a thin gap, its shape kept, standing on its caption.
-        high, wide = 0.97 * np.array(image.shape[:2]) / max(image.shape[:2])
-        middle = column + 0.5
-        axes.imshow(
-            image,
-            extent=(middle - wide / 2, middle + wide / 2, top + 0.98, top + 0.98 - high),
-            aspect="auto",
-            interpolation="antialiased",
-        )
-        axes.text(middle, top + 1.0, "\n".join(text), fontsize=size, ha="center", va="top", linespacing=1.1)
+        _tile(axes, image, "\n".join(text), column, top, size)
     axes.set(xlim=(0, columns), ylim=(rows * (1 + caption_height), 0))
     axes.set_axis_off()
     if title:
         figure.text(0.06 / width, 1 - 0.06 / (height + head), title, fontsize=8.5, va="top")
+    return _finished(figure)
+
+
+@_styled
+def photo_rows(
+    rows: Mapping[str, tuple[Sequence[NDArray[np.uint8]], Sequence[str]]],
+    title: str = "",
+    *,
+    columns: int = 10,
+    together: int = 1,
+    width: float = DOUBLE_COLUMN,
+) -> Figure:
+    """Rows of photos, each below its heading, such as those on the two sides of a threshold.
+
+    Parameters
+    ----------
+    rows : mapping of str to (sequence of ndarray of uint8, sequence of str)
+        Heading of each row; its images, of shape (height, width, 3), and a caption for each, cut with an ellipsis where
+        it does not fit. A row may be empty.
+    title : str
+    columns : int
+        Most photos in a row.
+    together : int
+        Photos that stand close together, such as 2 for pairs.
+    width : float
+        Of the figure, in inches.
+
+    Raises
+    ------
+    ValueError
+        If a row has not as many captions as images, or more images than columns.
+    """
+    for heading, (images, captions) in rows.items():
+        if len(images) != len(captions) or len(images) > columns:
+            raise ValueError(
+                f"{heading!r} has {len(images)} images and {len(captions)} captions: give one caption per image, and "
+                f"{columns} images at most"
+            )
+    gap = 0.0 if together == 1 else 0.25  # between groups, in tiles
+    across = columns + gap * (columns // together - 1)
+    tile = width / across  # inches
+    size = float(np.clip(tile * 9, 4, 7))  # points
+    fitting = int(tile * 72 / (size * 0.68))  # characters
+    heading_height = 0.2 / tile  # in tiles, as all below
+    empty_height = 0.15 / tile
+    caption_height = size * 1.25 / 72 / tile + 0.06
+    head = 0.22 if title else 0.0
+    photo_heights = [
+        max((image.shape[0] / max(image.shape[:2]) for image in images), default=0) for images, _ in rows.values()
+    ]
+    heights = [heading_height + (high + caption_height if high else empty_height) for high in photo_heights]
+    height = sum(heights) * tile
+    figure = plt.figure(figsize=(width, height + head))
+    axes = figure.add_axes((0, 0, 1, height / (height + head)))
+    tops = np.cumsum([0.0, *heights])
+    for top, high, (heading, (images, captions)) in zip(tops, photo_heights, rows.items(), strict=False):
+        axes.text(0.06 / tile, top + 0.08 / tile, heading, fontsize=7, color=_GREY, va="top")
+        for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
+            text = caption if len(caption) <= fitting else caption[: fitting - 1] + "…"
+            _tile(axes, image, text, place + gap * (place // together), top + heading_height + high - 1, size)
+        if not images:
+            axes.text(0.06 / tile, top + heading_height, "none", fontsize=7, va="top")
+    axes.set(xlim=(0, across), ylim=(tops[-1], 0))
+    axes.set_axis_off()
+    figure.text(0.06 / width, 1 - 0.06 / (height + head), title, fontsize=8.5, va="top")
+    return _finished(figure)
+
+
+@_styled
+def measure_histograms(
+    measures: Mapping[str, ArrayLike], thresholds: Sequence[float], title: str = "", *, width: float = DOUBLE_COLUMN
+) -> Figure:
+    """What photos measure, a panel for each measure on a logarithmic axis, and which share is below its threshold.
+
+    Parameters
+    ----------
+    measures : mapping of str to array_like of float
+        Label of each measure; its values, at least one. Values below 1 are drawn at 1.
+    thresholds : sequence of float
+        One for each measure; 0 where there is none.
+    title : str
+    width : float
+        Of the figure, in inches.
+    """
+    shape, height = ((1, len(measures)), 2.3) if width > 5 else ((len(measures), 1), 1.9 * len(measures))
+    figure, panels = plt.subplots(*shape, figsize=(width, height), layout="constrained", squeeze=False)
+    for axes, (label, values), threshold in zip(panels.flat, measures.items(), thresholds, strict=True):
+        numbers = np.asarray(values, dtype=np.float64)
+        below = float((numbers < threshold).mean())
+        decades = np.ceil(np.log10(max(numbers.max(), threshold, 10) * 1.001))
+        _share_histogram(axes, numbers.clip(min=1), np.geomspace(1, 10**decades, int(decades * 16) + 1))
+        axes.set_xscale("log")
+        axes.set_xlim(1, 10**decades)
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axes.set_xlabel(label)
+        if threshold > 0:
+            axes.axvline(max(threshold, 1), color=PALETTE[1])
+        share = f"{100 * below:.2g} %" if below < 0.1 else f"{100 * below:.0f} %"
+        axes.set_title(f"{share} below {threshold:,g}" if threshold > 0 else "no threshold")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=8.5)
     return _finished(figure)
 
 
@@ -455,7 +629,7 @@ def scene_bars(counts: pd.DataFrame, title: str = "", *, width: float = DOUBLE_C
     Parameters
     ----------
     counts : DataFrame of int
-        Photos; one row per split, one column per scene.
+        Photos; one row per split of :data:`SPLIT_COLORS`, drawn in its order, and one column per scene.
     title : str
     width : float
         Of the figure, in inches.
@@ -467,6 +641,7 @@ def scene_bars(counts: pd.DataFrame, title: str = "", *, width: float = DOUBLE_C
     """
     if counts.shape[1] > len(PALETTE):
         raise ValueError(f"{counts.shape[1]} scenes are more than the {len(PALETTE)} colours: group them")
+    counts = counts.loc[sorted(counts.index, key=list(SPLIT_COLORS).index)]
     figure, axes = plt.subplots(figsize=(width, 0.85 + 0.28 * len(counts)), layout="constrained")
     totals = counts.sum(axis=1)
     shares = 100 * counts.div(totals.where(totals > 0, 1), axis=0)
@@ -488,13 +663,58 @@ def scene_bars(counts: pd.DataFrame, title: str = "", *, width: float = DOUBLE_C
 
 
 @_styled
-def download_report(table: pd.DataFrame, title: str = "", *, width: float = DOUBLE_COLUMN) -> Figure:
-    """What became of the photos of a source: a bar for each outcome and reason, with its number.
+def balance_plot(table: pd.DataFrame, title: str = "", *, shown: int = 30, width: float = DOUBLE_COLUMN) -> Figure:
+    """Share of the training photos that countries have before and after balancing, and the one they should have.
 
     Parameters
     ----------
     table : DataFrame
-        Columns ``outcome, reason, photos``, from `download.Report.table`.
+        Columns ``name, photos_before, share_before, share_sought, photos_after, share_after``, from
+        `balancing.balance`.
+    title : str
+    shown : int
+        Most countries to show, those with most photos before or after; all others are one bar.
+    width : float
+        Of the figure, in inches.
+    """
+    table = table.sort_values(["share_before", "share_sought", "name"], ascending=[False, False, True])
+    largest = table[["share_before", "share_after"]].max(axis=1).to_numpy()
+    is_shown = np.argsort(np.argsort(-largest, kind="stable"), kind="stable") < shown
+    top, rest = np.flatnonzero(is_shown), np.flatnonzero(~is_shown)
+    labels = [textwrap.shorten(name, 40 if width > 5 else 24, placeholder="…") for name in table["name"].iloc[top]]
+    values = table[["share_before", "share_after", "share_sought"]].to_numpy()
+    bars = 100 * values[top]
+    if len(rest):
+        labels.append(f"{len(rest)} others together")
+        bars = np.vstack([bars, 100 * values[rest].sum(axis=0)])
+    rows = np.arange(len(bars))
+    figure, axes = plt.subplots(figsize=(width, 0.95 + 0.19 * len(bars)), layout="constrained")
+    looks = {"before": "#B8B8B8", "after": PALETTE[0]}
+    photos = table[["photos_before", "photos_after"]].sum()
+    for place, ((when, color), count) in enumerate(zip(looks.items(), photos, strict=True)):
+        label = f"{when}: {count:,} photos"
+        axes.barh(rows + 0.4 * place - 0.2, bars[:, place], height=0.38, color=color, label=label)
+    drawn = bars[:, 2] > 0
+    axes.plot(bars[drawn, 2], rows[drawn], "|", color="black", markersize=8, markeredgewidth=1.1, label="target")
+    axes.set_xlim(0, 1.03 * max(bars.max(), 1))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.set_yticks(rows, labels)
+    axes.set_ylim(len(bars) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("Training photos (%)")
+    axes.set_title(title)
+    figure.legend(loc="outside lower center", ncols=3, handlelength=1, columnspacing=1.2)
+    return _finished(figure)
+
+
+@_styled
+def outcome_bars(table: pd.DataFrame, title: str = "", *, width: float = DOUBLE_COLUMN) -> Figure:
+    """What became of photos: a bar for each outcome and reason, with its number.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns ``outcome, reason, photos``, from `download.Report.table` or `cleaning.report`.
     title : str
     width : float
         Of the figure, in inches.
@@ -518,6 +738,155 @@ def download_report(table: pd.DataFrame, title: str = "", *, width: float = DOUB
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.set_xlabel("Photos")
     axes.set_title(title)
+    return _finished(figure)
+
+
+@_styled
+def split_shares(counts: pd.DataFrame, title: str = "", *, shown: int = 20, width: float = DOUBLE_COLUMN) -> Figure:
+    """Most frequent countries, regions or the like: a bar for the share of all photos, a dot for that of each split.
+
+    Where a dot is far from the end of its bar, the splits do not cover the world alike.
+
+    Parameters
+    ----------
+    counts : DataFrame of int
+        Photos; one row per name, one column per split of :data:`SPLIT_COLORS`. What has no name is a row named ""; the
+        name of the index says what it lacks, e.g. ``country``.
+    title : str
+    shown : int
+        Most names to draw; the others, and photos without a name, are counted below.
+    width : float
+        Of the figure, in inches.
+    """
+    splits = [split for split in SPLIT_COLORS if split in counts]
+    table = counts[splits]
+    photos = max(int(table.sum().sum()), 1)
+    named = table[table.index != ""].sort_index()
+    named = named.iloc[np.argsort(-named.sum(axis=1).to_numpy(), kind="stable")]
+    top, others = named.iloc[:shown], named.iloc[shown:]
+    not_drawn = {f"others ({len(others):,})": others, f"no {counts.index.name or 'name'}": table[table.index == ""]}
+    left = {what: int(some.sum().sum()) for what, some in not_drawn.items() if some.sum().sum()}
+    lines = [f"\n{what}: {number:,} photos ({100 * number / photos:.1f} %)" for what, number in left.items()]
+
+    rows = np.arange(len(top))
+    legend_rows = 2 if width <= 5 and len(splits) > 1 else 1
+    height = 0.85 + 0.19 * max(len(top), 1) + 0.13 * len(lines) + 0.16 * legend_rows + (0.15 if title else 0)
+    figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
+    axes.barh(rows, 100 * top.sum(axis=1) / photos, color=_BAR, height=0.72)
+    entries: list[Any] = [Rectangle((0, 0), 1, 1, color=_BAR, label=f"all: {photos:,} photos")]
+    for place, split in enumerate(splits if len(splits) > 1 else []):
+        total = int(table[split].sum())
+        entries += axes.plot(
+            100 * top[split] / max(total, 1),
+            rows + 0.3 * (place - (len(splits) - 1) / 2),  # or equal shares would hide one another
+            _SPLIT_MARKERS[split],
+            color=SPLIT_COLORS[split],
+            label=f"{split}: {total:,}",
+            markersize=4.2,
+            markeredgecolor="white",
+            markeredgewidth=0.4,
+            clip_on=False,
+            zorder=3,
+        )
+    longest = 46 if width > 5 else 24
+    names = [textwrap.shorten(str(name), longest, placeholder="…") for name in top.index]
+    axes.set_yticks(rows, [f"{name} ({total:,})" for name, total in zip(names, top.sum(axis=1), strict=True)])
+    axes.set_ylim(max(len(top), 1) - 0.4, -0.6)
+    axes.set_xlim(left=0)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    label = "Photos of all, or of the split (%)" if len(splits) > 1 else "Photos (%)"
+    axes.set_xlabel(label + "".join(lines))
+    axes.set_title(title)
+    figure.legend(handles=entries, loc="outside lower center", ncols=4 if width > 5 else 2, handlelength=1.2)
+    return _finished(figure)
+
+
+@_styled
+def nearest_training_plot(
+    distance_km: Mapping[str, ArrayLike], title: str = "", *, width: float = DOUBLE_COLUMN
+) -> Figure:
+    """Share of held-out photos that have a training photo within each distance.
+
+    Parameters
+    ----------
+    distance_km : mapping of str to array_like of float
+        Great-circle distance of the photos of ``validation``, of ``test`` or of both to the nearest training photo.
+    title : str
+    width : float
+        Of the figure, in inches.
+    """
+    figure, axes = plt.subplots(figsize=(width, 2.6 if width > 5 else 2.9), layout="constrained")
+    grid = np.geomspace(_NEAREST_KM, np.pi * metrics.EARTH_RADIUS_KM, 500)
+    marks = metrics.THRESHOLDS_KM[:3]
+    for split in sorted(distance_km, key=list(SPLIT_COLORS).index):
+        ordered = np.sort(np.asarray(distance_km[split], dtype=np.float64))
+        within = {at: 100 * np.searchsorted(ordered, at, side="right") / len(ordered) for at in (*grid, *marks)}
+        look: dict[str, Any] = {"color": SPLIT_COLORS[split], "clip_on": False}
+        axes.plot(grid, [within[at] for at in grid], "--" if split == "test" else "-", linewidth=1.5, **look)
+        shares = ", ".join(f"{within[at]:.0f} % ≤ {at} km" for at in marks)
+        label = f"{split} ({len(ordered):,}): {shares}"
+        axes.plot(marks, [within[at] for at in marks], _SPLIT_MARKERS[split], markersize=4.5, label=label, **look)
+    for at, level in zip(marks, metrics.LEVELS, strict=False):
+        axes.axvline(at, color=_GREY, linewidth=0.7, linestyle=":", zorder=1)
+        axes.text(at, 104, f"{at} km\n{level}", ha="center", va="bottom", fontsize=6.5, color=_GREY)
+    axes.set_xscale("log")
+    axes.set_xlim(grid[0], grid[-1])
+    axes.set_ylim(0, 100)
+    axes.xaxis.set_major_locator(LogLocator(numticks=20))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axes.set_xlabel("Great-circle distance to the nearest training photo (km)")
+    axes.set_ylabel("Photos within it (%)")
+    axes.set_title(title, pad=22)
+    figure.legend(loc="outside lower center", handlelength=1.2)
+    return _finished(figure)
+
+
+@_styled
+def resolution_plot(
+    width_px: ArrayLike, height_px: ArrayLike, title: str = "", *, width: float = DOUBLE_COLUMN
+) -> Figure:
+    """How large photos are, and of what shape: histograms of the short side and of width over height.
+
+    Parameters
+    ----------
+    width_px, height_px : array_like of int, shape (n,)
+        Size of each photo, upright.
+    title : str
+    width : float
+        Of the figure, in inches.
+
+    Raises
+    ------
+    ValueError
+        If there is no photo.
+    """
+    wide, high = np.asarray(width_px, dtype=np.float64), np.asarray(height_px, dtype=np.float64)
+    if not len(wide):
+        raise ValueError("there is no photo whose size is known: see why the photos cannot be opened")
+    short = np.minimum(wide, high)
+    shape, height = ((1, 2), 2.3) if width > 5 else ((2, 1), 4.0)
+    figure, (sizes, shapes) = plt.subplots(*shape, figsize=(width, height), layout="constrained")
+    # Many collections have one size, often a power of two: bars are centred on those, and whole octaves are around.
+    half_bar = 1 / 16
+    first, last = np.floor(np.log2(short.min()) - half_bar), np.ceil(np.log2(short.max()) + half_bar)
+    octaves = np.arange(max(first, 0), last + 1)
+    bars = np.arange(octaves[0] - half_bar, last + 2 * half_bar, 2 * half_bar)
+    _share_histogram(sizes, short, 2**bars)
+    sizes.set_xscale("log", base=2)
+    sizes.set_xticks(2**octaves, [f"{side:,.0f}" for side in 2**octaves])
+    sizes.set_xlabel("Short side (pixels)")
+    low, median, most = np.quantile(short, [0.05, 0.5, 0.95])
+    sizes.set_title(f"median {median:,.0f} pixels, 90 % from {low:,.0f} to {most:,.0f}")
+    # Beyond 4:1 photos are rare, and belong to the outermost bars.
+    _share_histogram(shapes, (wide / high).clip(1 / 4, 4), np.geomspace(1 / 4, 4, 42))
+    shapes.set_xscale("log", base=2)
+    ratios = {"≤ 1:4": 1 / 4, "9:16": 9 / 16, "3:4": 3 / 4, "1:1": 1, "4:3": 4 / 3, "16:9": 16 / 9, "≥ 4:1": 4}
+    shapes.set_xticks(list(ratios.values()), list(ratios), fontsize=6.5)
+    shapes.set_xlabel("Width to height")
+    shapes.set_title(f"{(wide > high).mean():.0%} wide, {(wide < high).mean():.0%} high".replace("%", " %"))
+    figure.suptitle(title, x=0.01, ha="left", fontsize=8.5)
     return _finished(figure)
 
 
@@ -671,15 +1040,26 @@ def flat_polygons(polygons: Sequence[shapely.Polygon]) -> tuple[list[NDArray[np.
 
 @cache
 def _land() -> tuple[Outline, ...]:
-    """Outlines of the countries on the map, as fine as 200 dpi can show."""
+    """Outlines of the countries on the map."""
+    return _outlines(places.outlines().geometry.to_numpy())
+
+
+@cache
+def _regions() -> tuple[Outline, ...]:
+    """Outlines of the regions on the map."""
+    return _outlines(places.regions().geometry.to_numpy())
+
+
+def _outlines(shapes: NDArray[np.object_]) -> tuple[Outline, ...]:
+    """Shapes on the map, as fine as 200 dpi can show."""
     # Before projecting, points along the edge of the map, which is straight in degrees and curved in Equal Earth.
-    degrees = shapely.segmentize(places.countries().geometry.to_numpy(), 2)
+    degrees = shapely.segmentize(shapes, 2)
     flat = shapely.transform(degrees, lambda xy: project(xy[:, 1], xy[:, 0]))
     return tuple(
         Outline.make_compound_path(
-            *(Outline(ring.coords, closed=True) for ring in shapely.get_rings(shapely.get_parts(country)))
+            *(Outline(ring.coords, closed=True) for ring in shapely.get_rings(shapely.get_parts(shape)))
         )
-        for country in shapely.normalize(shapely.simplify(flat, 6))
+        for shape in shapely.normalize(shapely.simplify(flat, 6))
     )
 
 
@@ -722,6 +1102,26 @@ def _maps(titles: Sequence[str], width: float, below: float) -> tuple[Figure, li
         )
         panels.append(axes)
     return figure, panels
+
+
+def _tile(axes: Axes, image: NDArray[np.uint8], caption: str, left: float, top: float, size: float) -> None:
+    """A photo fitted into a square with a thin gap, its shape kept, standing on its caption of `size` points."""
+    high, wide = 0.97 * np.array(image.shape[:2]) / max(image.shape[:2])
+    middle = left + 0.5
+    axes.imshow(
+        image,
+        extent=(middle - wide / 2, middle + wide / 2, top + 0.98, top + 0.98 - high),
+        aspect="auto",
+        interpolation="antialiased",
+    )
+    axes.text(middle, top + 1.0, caption, fontsize=size, ha="center", va="top", linespacing=1.1)
+
+
+def _share_histogram(axes: Axes, values: NDArray[np.float64], edges: NDArray[np.float64]) -> None:
+    """Histogram in per cent of the photos."""
+    axes.hist(values, list(edges), weights=np.full(len(values), 100 / len(values)), color=PALETTE[0], linewidth=0)
+    axes.set_ylabel("Photos (%)")
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _dot(color: str, label: str) -> Line2D:

@@ -41,7 +41,7 @@ def known(photos: pd.DataFrame, dataset: str, scene_table: str) -> pd.DataFrame:
     ValueError
         If there is no table for photos that need one, or it lacks columns, repeats an id or knows none of the photos.
     """
-    if data_lists.is_embedded(dataset):
+    if data_lists.has_rendered_photos(dataset):
         scene = toy_earth.scenes(photos["id"], photos["latitude"], photos["longitude"])
         shares = {f"p_{name}": (scene == name).astype(float) for name in SCENES}
         return pd.DataFrame({"id": photos["id"], "scene": scene, **shares, "s16": pd.NA, "s365": pd.NA}).astype(

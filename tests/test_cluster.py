@@ -1,10 +1,7 @@
 import os
 import re
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -89,38 +86,6 @@ def test_an_absent_scheduler_is_named(monkeypatch):
     monkeypatch.setenv(cluster.SCHEDULER, "tcp://127.0.0.1:9")
     with pytest.raises(RuntimeError, match=r"no Dask scheduler at tcp://127\.0\.0\.1:9, which DASK_SCHEDULER_ADDRESS"):
         list(cluster.mapped(squared, [1], "squaring", 1))
-
-
-@pytest.fixture
-def scheduler(tmp_path, monkeypatch):
-    """A scheduler in a process of its own, whose address the environment names, and a call that starts a worker."""
-    children = []
-
-    def started(*command):
-        child = subprocess.Popen(
-            [sys.executable, "-m", "distributed.cli." + command[0], *command[1:]],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        children.append(child)
-        return child
-
-    file = tmp_path / "scheduler.json"
-    started("dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file))
-    deadline = time.monotonic() + 60
-    while not file.exists() or not re.search(r"tcp://127[^\"]*", file.read_text()):
-        assert time.monotonic() < deadline, "the scheduler did not start"
-        time.sleep(0.05)
-    address = re.search(r"tcp://127[^\"]*", file.read_text())[0]
-    monkeypatch.setenv(cluster.SCHEDULER, address)
-    yield lambda: started(
-        "dask_worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard", "--host", "127.0.0.1"
-    )
-    for child in children:
-        child.kill()
-        child.wait()
 
 
 def test_a_scheduler_without_workers_is_named(scheduler, monkeypatch):

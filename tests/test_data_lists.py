@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import data_lists, paths
+from helpers import data_lists, fetch, leakage, paths
 
 SPLIT_IN_TENTHS = {"seed": 7, "validation_share": 0.1, "test_share": 0.1}
 
@@ -267,6 +267,85 @@ def test_reading_changes_nothing(root, stored):
     assert {file: file.stat().st_mtime_ns for file in root.rglob("*")} == before
 
 
+# Lists that are made from others
+
+
+@pytest.fixture
+def parent(root):
+    """A list with a header, as it is read."""
+    header = {"dataset": "mine", "source": "a table", "licence": "CC0", "cite": "me", "fetched with": "{}"}
+    rows = data_lists.build(scattered(40), **SPLIT_IN_TENTHS)
+    data_lists.write(rows, {**header, "made by": "another command", "mended": "a note"}, paths.data_list("mine"))
+    return data_lists.read("mine")
+
+
+def test_a_list_made_from_another_says_so_and_shares_its_photos(parent):
+    chosen = parent[::-1][::3].assign(country="FR")
+    data_lists.derive(chosen, parent, "mine-clean", "a command", {"left out": "26 dark"})
+    rows = data_lists.read("mine-clean")
+    pd.testing.assert_frame_equal(rows, chosen.sort_values("id", ignore_index=True), check_dtype=False)
+    kept = {key: parent.attrs[key] for key in ("source", "licence", "cite", "fetched with")}
+    assert rows.attrs.items() >= kept.items()
+    assert rows.attrs["made from"] == f"mine, fingerprint {parent.attrs['fingerprint']}"
+    assert (rows.attrs["made by"], rows.attrs["left out"]) == ("a command", "26 dark")
+    assert "mended" not in rows.attrs
+    assert fetch.photo_folder("mine-clean", "") == paths.photos("mine")
+    pd.testing.assert_frame_equal(data_lists.read("mine"), parent)
+
+
+def test_photos_of_a_list_made_in_two_steps_lie_where_they_lay(parent):
+    data_lists.derive(parent, parent, "mine-clean", "a command", {})
+    data_lists.derive(data_lists.read("mine-clean")[:5], data_lists.read("mine-clean"), "few", "another", {})
+    assert data_lists.photos_of("few") == "mine"
+    assert fetch.photo_folder("few", "") == paths.photos("mine")
+    assert data_lists.photos_of("nobody") == "nobody"
+
+
+def test_a_list_is_only_replaced_by_one_that_is_made_from_the_same(parent):
+    data_lists.derive(parent, parent, "mine-clean", "a command", {})
+    derived = data_lists.read("mine-clean")
+    for name in ("mine", "mine-clean"):
+        with pytest.raises(ValueError, match=f"new_dataset is '{name}', but the list .* is another one"):
+            data_lists.derive(derived, derived, name, "a command", {})
+        with pytest.raises(ValueError, match="name a new list"):
+            data_lists.new_name("mine-clean", name, "clean")
+    data_lists.derive(parent[:5], parent, "mine-clean", "a command", {})
+    assert len(data_lists.read("mine-clean")) == 5
+    with pytest.raises(ValueError, match="the list is empty"):
+        data_lists.derive(derived[:0], derived, "none", "a command", {})
+    assert not paths.data_list("none").exists()
+    assert len(data_lists.read("mine")) == 40
+
+
+def test_where_countries_come_from_stays_in_the_header(parent):
+    enriched = parent.assign(country="FR", unknown="column")
+    enriched.attrs[data_lists.LOCATED] = "by coordinate"
+    data_lists.derive(enriched, parent, "mine-enriched", "a command", {})
+    read = data_lists.read("mine-enriched")
+    assert "unknown" not in read
+    data_lists.derive(read[3:], read, "fewer", "a command", {})
+    assert data_lists.read("fewer").attrs[data_lists.LOCATED] == "by coordinate"
+    assert data_lists.LOCATED not in parent.attrs
+
+
+def test_the_name_of_a_new_list_is_one_that_is_free(parent):
+    assert data_lists.new_name("mine", "", "clean") == "mine-clean"
+    with pytest.raises(ValueError, match="new_dataset is 'mine'"):
+        data_lists.new_name("mine", "mine", "clean")
+    with pytest.raises(ValueError, match="cannot name a dataset"):
+        data_lists.new_name("mine", "../mine", "clean")
+    with pytest.raises(ValueError, match="lists of that name have rendered photos"):
+        data_lists.new_name("mine", "toy-earth-mine", "clean")
+
+
+def test_a_missing_list_that_a_step_makes_names_the_step(root):
+    with pytest.raises(data_lists.MissingList, match=r"01_data/clean\.ipynb builds it: .*-p dataset mine$"):
+        data_lists.read("mine-clean")
+
+
+# Reading what is not right
+
+
 def test_a_missing_list_names_the_command_that_builds_it(root):
     with pytest.raises(data_lists.MissingList) as caught:
         data_lists.read("holiday")
@@ -469,21 +548,5 @@ def test_the_real_photos_are_split_as_asked(shared):
 
 
 def in_several_splits(rows):
-    leaks = data_lists.leakage(rows)
+    leaks = leakage.shared(rows)
     return leaks["authors in several splits"], leaks["places in several splits"]
-
-
-def test_leakage_tells_who_is_near_and_how_large_the_largest_group_is():
-    rows = pd.DataFrame(
-        {
-            "id": ["a", "b", "c", "d", "e"],
-            "author": ["ann", "ann", "bob", "cyd", ""],
-            "split": ["train", "train", "test", "validation", "test"],
-            "latitude": [0.0, 40.0, 0.0089, 0.0091, -60.0],
-            "longitude": [20.0, 20.0, 20.0, 20.0, 20.0],
-        }
-    )
-    leaks = data_lists.leakage(rows)
-    assert leaks["within 1 km of a training photo"] == round(1 / 3, 4)  # 0.0089 degrees are 0.99 km, 0.0091 are 1.01
-    assert leaks["largest linked group"] >= 2
-    assert data_lists.leakage(rows.assign(split="test"))["within 1 km of a training photo"] == 0

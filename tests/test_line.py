@@ -13,7 +13,7 @@ import pandas as pd
 import photo_server
 import pytest
 
-from helpers import data_lists, metrics, notebooks, paths
+from helpers import data_lists, fetch, metrics, notebooks, paths
 
 TINY, FETCHED, COLLECTED = "toy-earth-tiny", "rehearsal", "street-photos"
 THRESHOLDS = {"min_photos": 1, "max_photos_coarse": 40, "max_photos_middle": 20, "max_photos_fine": 10}
@@ -27,6 +27,10 @@ def line(tmp_path_factory):
         patch.setenv("PHOTO_GEOLOCATION_ROOT", str(root))
         notebooks.run("01_data/make_list", {"dataset": TINY, "photo_count": 240, "test_share": 0.2})
         notebooks.run("01_data/pack", {"dataset": TINY})
+        notebooks.run("01_data/enrich", {"dataset": TINY})
+        notebooks.run("01_data/clean", {"dataset": TINY, "same_coordinate": "keep"})
+        notebooks.run("01_data/balance", {"dataset": TINY})
+        notebooks.run("01_data/explore", {"dataset": TINY, "opened_photos": 100})
         notebooks.run("01_data/download", {"dataset": FETCHED, "source": TINY})
         with photo_server.running(Path(__file__).parent / "recorded") as server:
             answers = server.url("commons_geosearch_2.json")
@@ -49,6 +53,10 @@ OUTPUTS = {
     "01_data/collect": ["photos.csv", "photos.png", "places.png"],
     "01_data/download": ["report.csv", "report.png", "missing.csv", "map.png", "photos.png"],
     "01_data/pack": ["shards.csv", "photos.png"],
+    "01_data/enrich": ["located.png", "regions.png", "countries.csv", "regions.csv", "disagreeing.csv"],
+    "01_data/clean": ["removed.csv", "measures.png", "removed.png"],
+    "01_data/balance": ["balance.csv", "balance.png", "splits.csv", "before.png", "after.png"],
+    "01_data/explore": ["countries.csv", "regions.csv", "leakage.csv", "nearest_training.png", "resolution.png"],
     "01_data/make_list": ["map.png", "density.png", "photos.png"],
     "02_scenes/classify_scenes": ["scenes.parquet", "scenes.png"],
     "03_partitioning/build_cells": ["coarse.csv", "middle.csv", "fine.csv", "labels.parquet", "cells.png"],
@@ -160,6 +168,25 @@ def test_a_collection_is_fetched_by_url_and_learned_from_in_shards(root, tmp_pat
     weights = [(paths.run(name) / "model.safetensors").read_bytes() for name in ("first", "second")]
     assert weights[0] == weights[1]
     assert papermill("05_evaluation/evaluate", tmp_path, run="first", dataset="fetched", resamples=20).returncode == 0
+
+
+def test_a_list_made_from_others_is_learned_from_without_its_photos_being_anywhere_else(root, tmp_path):
+    for notebook, parameters in [
+        ("01_data/balance", {"dataset": f"{TINY}-clean", "new_dataset": "even", "min_share": 0.0}),
+        ("02_scenes/classify_scenes", {"dataset": "even"}),
+        ("03_partitioning/build_cells", {"dataset": "even", **THRESHOLDS}),
+        ("04_training/train", {"dataset": "even", "epochs": 1, "image_size": 56}),
+    ]:
+        ended = papermill(notebook, tmp_path, **parameters)
+        assert ended.returncode == 0, ended.stderr[-2000:]
+    even = data_lists.read("even")
+    assert even.attrs["photos of"] == TINY
+    assert set(even["id"]) < set(data_lists.read(f"{TINY}-clean")["id"])
+    assert not paths.photos("even").exists()
+    lost = paths.photos(TINY) / even["path"][0]
+    lost.unlink()
+    assert fetch.ensure(even, "even") == paths.photos(TINY)
+    assert lost.exists()
 
 
 @pytest.fixture

@@ -8,7 +8,19 @@ import sys
 import nbformat
 import pytest
 
-from helpers import datasets, download, manifests, notebooks, paths, sources, street_photos, training
+from helpers import (
+    balancing,
+    cleaning,
+    datasets,
+    download,
+    manifests,
+    notebooks,
+    paths,
+    places,
+    sources,
+    street_photos,
+    training,
+)
 
 SOURCES = sorted(path for stage in paths.SOURCE.glob("0?_*") for path in stage.glob("*.ipynb"))
 NAMES = [f"{path.parent.name}/{path.stem}" for path in SOURCES]
@@ -89,6 +101,23 @@ def test_parameters_of_a_collection_are_those_of_its_call():
     parameters = notebooks.defaults("01_data/collect")
     assert set(inspect.signature(street_photos.collect).parameters) <= set(parameters)
     assert parameters["provider"] in street_photos.PROVIDERS
+
+
+def test_parameters_of_cleaning_are_its_settings():
+    parameters = notebooks.defaults("01_data/clean")
+    settings = {field.name: field.default for field in dataclasses.fields(cleaning.Settings)}
+    assert {name: parameters[name] for name in settings} == settings
+    assert notebooks.defaults("01_data/explore")["near_identical_bits"] == settings["near_identical_bits"]
+
+
+def test_parameters_of_balancing_are_those_of_its_call():
+    assert set(inspect.signature(balancing.balance).parameters) - {"rows", "shares"} <= set(
+        notebooks.defaults("01_data/balance")
+    )
+
+
+def test_the_limit_off_a_coast_is_that_of_places():
+    assert notebooks.defaults("01_data/enrich")["offshore_km"] == places.OFFSHORE_KM
 
 
 def test_the_demo_runs_the_line_in_order():

@@ -18,7 +18,7 @@ from matplotlib.collections import LineCollection, PathCollection, PolyCollectio
 from matplotlib.image import AxesImage
 from PIL import Image
 
-from helpers import metrics, places, plots
+from helpers import enriching, metrics, places, plots
 
 WIDTHS = [plots.SINGLE_COLUMN, plots.DOUBLE_COLUMN]
 LATITUDE, LONGITUDE = st.floats(-90, 90), st.floats(-180, 180)
@@ -50,6 +50,23 @@ def curves(epochs):
     return pd.DataFrame(columns | {share: rank * epoch / 100 for rank, share in enumerate(metrics.SHARES)})
 
 
+def named_counts(names):
+    """Photos by name and split, each name with one photo fewer than the one before it."""
+    photos = np.arange(len(names), 0, -1)
+    index = pd.Index(names, name="country")
+    return pd.DataFrame({"train": 8 * photos, "validation": photos, "test": photos[::-1]}, index)
+
+
+def balance(countries):
+    """A table of `balancing.balance` with so many countries, the first with most photos, the last left out."""
+    photos = np.arange(countries, 0, -1) ** 2
+    after = np.append(np.full(countries - 1, 4), 0) if countries > 1 else np.array([1])
+    names = ["South Georgia and the South Sandwich Islands", *(f"country {number}" for number in range(1, countries))]
+    table = pd.DataFrame({"name": names, "photos_before": photos, "photos_after": after})
+    table["share_sought"] = np.where(after > 0, 1 / (after > 0).sum(), 0)
+    return table.assign(share_before=photos / photos.sum(), share_after=after / after.sum())
+
+
 def cell_polygon(cell_id):
     cell = s2sphere.Cell(cell_id)
     corners = [s2sphere.LatLng.from_point(cell.get_vertex(corner)) for corner in range(4)]
@@ -75,15 +92,37 @@ def one_of_each(width):
     yield plots.density_map(some[0], some[1], "density", width=width)
     yield plots.split_map([10], [179], ["test"], width=width)
     yield plots.split_map(some[0], some[1], rng.choice(["train", "validation", "test"], 300), "splits", width=width)
+    yield plots.located_map([10], [179], [enriching.NONE], width=width)
+    yield plots.located_map(some[0], some[1], rng.choice(enriching.STATES, 300), "located", width=width)
+    regions = np.arange(len(places.regions()))
+    yield plots.region_map(regions == 7, width=width)
+    yield plots.region_map(regions**2 % 999, "regions", width=width)
     cells = cells_at_level(2)
     yield plots.cells_map({"coarse": (cells[:1], [51])}, width=width)
     yield plots.cells_map({name: (cells, range(51, 51 + len(cells))) for name in "abc"}, width=width)
     yield plots.training_curves(curves(1), width=width)
     yield plots.training_curves(curves(12), "a run", width=width)
+    yield plots.training_curves(curves(12).drop(columns="validation_loss"), width=width)
+    yield plots.training_curves(curves(12)[["epoch", "train_loss"]], width=width)
     yield plots.contact_sheet([photo], ["one"], width=width)
     yield plots.contact_sheet([photo] * 23, ["48.86, 2.35 Cfb, a caption too long for its photo"] * 23, width=width)
-    yield plots.download_report(REPORT, width=width)
+    yield plots.outcome_bars(REPORT, width=width)
+    yield plots.balance_plot(balance(1), width=width)
+    yield plots.balance_plot(balance(70), "a collection and its target", width=width)
+    yield plots.photo_rows({"below": ([], []), "above": ([photo] * 10, ["12"] * 10)}, "a threshold", width=width)
+    yield plots.photo_rows(
+        {"2 bits": ([photo] * 6, ["an id that is too long for its photo"] * 6)}, columns=8, together=2, width=width
+    )
+    yield plots.measure_histograms({"Channel variance": [30.0]}, [150], width=width)
+    yield plots.measure_histograms({"one": 30 * some[0] ** 2, "other": [0, 1, 1e4]}, [0, 30], "measures", width=width)
     yield plots.scene_bars(pd.DataFrame({"indoor": [1, 0], "urban": [2, 0]}, index=["train", "test"]), width=width)
+    yield plots.split_shares(named_counts(["Andorra"])[["train"]], width=width)
+    yield plots.split_shares(named_counts(["", *names * 4, "Saint Helena, Ascension"]), "countries", width=width)
+    yield plots.split_shares(named_counts([""]), width=width)
+    yield plots.nearest_training_plot({"test": [0.0]}, width=width)
+    yield plots.nearest_training_plot({"validation": rng.uniform(0, 20_015, 9), "test": [0, 9]}, "near", width=width)
+    yield plots.resolution_plot([1], [1], width=width)
+    yield plots.resolution_plot(rng.integers(16, 9000, 90), rng.integers(16, 9000, 90), "sizes", width=width)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -140,7 +179,15 @@ def test_names_are_text_and_no_formula():
     figure.draw_without_rendering()
 
 
-@pytest.mark.parametrize("palette", [plots.PALETTE, plots.ERROR_COLORS, tuple(plots.SPLIT_COLORS.values())])
+@pytest.mark.parametrize(
+    "palette",
+    [
+        plots.PALETTE,
+        plots.ERROR_COLORS,
+        tuple(plots.SPLIT_COLORS.values()),
+        tuple(plots.STATE_COLORS.values()),
+    ],
+)
 def test_colours_differ_for_deuteranopes_too(palette):
     # Machado, Oliveira & Fernandes (2009), severity 1, on linear RGB.
     deuteranopia = np.array(
@@ -217,7 +264,7 @@ def test_maps_do_not_depend_on_the_order_of_rows(tmp_path):
 def test_land_has_no_streak_across_the_map_and_keeps_every_country():
     (axes,) = plots.split_map([0], [0], ["test"]).axes
     land = next(artist for artist in axes.collections if isinstance(artist, PathCollection)).get_paths()
-    assert len(land) == len(places.countries())
+    assert len(land) == len(places.outlines())
     for path in land:
         for ring in path.to_polygons(closed_only=False):
             steps = np.abs(np.diff(ring, axis=0))
@@ -321,12 +368,12 @@ def test_contact_sheet_keeps_every_photo_and_its_shape():
         plots.contact_sheet([], [])
 
 
-def test_a_download_report_shows_every_outcome_that_occurred():
-    (axes,) = plots.download_report(REPORT).axes
+def test_a_outcome_bars_shows_every_outcome_that_occurred():
+    (axes,) = plots.outcome_bars(REPORT).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["fetched", "gone: status 404", "failed: time-out"]
     assert [patch.get_width() for patch in axes.patches] == [1_900, 80, 20]
     assert [text.get_text() for text in axes.texts] == ["1,900 (95.0 %)", "80 (4.0 %)", "20 (1.0 %)"]
-    assert plots.download_report(REPORT[:1]).axes[0].get_yticklabels()[0].get_text() == "there before"
+    assert plots.outcome_bars(REPORT[:1]).axes[0].get_yticklabels()[0].get_text() == "there before"
 
 
 def test_scene_bars_add_up_and_refuse_more_scenes_than_colours():
@@ -336,6 +383,84 @@ def test_scene_bars_add_up_and_refuse_more_scenes_than_colours():
     np.testing.assert_allclose(widths, [[25, 50], [25, 0], [50, 50]])
     with pytest.raises(ValueError, match="8 scenes"):
         plots.scene_bars(pd.DataFrame([range(8)]))
+    alphabetical = pd.DataFrame({"urban": [1, 2, 3]}, index=["test", "train", "validation"])
+    (axes,) = plots.scene_bars(alphabetical).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["train (2)", "validation (3)", "test (1)"]
+
+
+def test_split_shares_are_of_all_photos_and_of_each_split_and_count_what_they_do_not_draw():
+    counts = pd.DataFrame(
+        {"train": [60, 10, 4, 6], "validation": [0, 5, 0, 5], "test": [5, 4, 1, 0]},
+        pd.Index(["France", "", "Fiji", "Chad"], name="country"),
+    )
+    figure = plots.split_shares(counts, shown=2)
+    (axes,) = figure.axes
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx([65, 11])
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["France (65)", "Chad (11)"]
+    marks = {line.get_label(): line.get_xdata().tolist() for line in axes.lines}
+    assert marks == {"train: 80": [75, 7.5], "validation: 10": [0, 50], "test: 10": [50, 0]}
+    assert axes.get_xlabel().split("\n")[1:] == ["others (1): 5 photos (5.0 %)", "no country: 19 photos (19.0 %)"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["all: 100 photos", *marks]
+    heights = [line.get_ydata()[0] for line in axes.lines]
+    assert heights == sorted(set(heights))  # or a mark would hide another of an equal share
+    assert max(np.abs(heights)) < 0.36  # half a bar
+    one_split = plots.split_shares(counts[["test"]])
+    assert not one_split.axes[0].lines
+
+
+def test_shares_near_training_are_those_at_each_distance():
+    distances = [0.0, 1.0, 1.5, 25.0, 200.1, 8_000, 8_000, 8_000]
+    figure = plots.nearest_training_plot({"test": distances})
+    (axes,) = figure.axes
+    curve, marks = axes.lines[:2]
+    assert marks.get_xdata().tolist() == [1, 25, 200]
+    assert marks.get_ydata().tolist() == [25, 50, 50]
+    expected = [100 * np.mean(np.array(distances) <= at) for at in curve.get_xdata()]
+    np.testing.assert_allclose(curve.get_ydata(), expected)
+    assert curve.get_ydata()[0] == 12.5  # the photo at no distance counts though a logarithm has no place for it
+    (label,) = (text.get_text() for text in figure.legends[0].get_texts())
+    assert label == "test (8): 25 % ≤ 1 km, 50 % ≤ 25 km, 50 % ≤ 200 km"
+
+
+def test_every_photo_is_in_both_histograms_of_sizes():
+    wide, high = [16, 31, 4096, 100, 20_000, 64], [16, 4096, 31, 2_000, 16, 64]
+    sizes, shapes = plots.resolution_plot(wide, high).axes
+    for axes in (sizes, shapes):
+        assert sum(bar.get_height() for bar in axes.patches) == pytest.approx(100)
+    assert sizes.get_title("left") == "median 31 pixels, 90 % from 16 to 91"
+    assert shapes.get_title("left") == "33 % wide, 33 % high"
+    for side in (1, 127, 128):
+        one_size, _ = plots.resolution_plot([side] * 3, [2 * side] * 3).axes
+        (bar,) = (bar for bar in one_size.patches if bar.get_height())
+        assert bar.get_x() <= side <= bar.get_x() + bar.get_width()
+        low, high = one_size.get_xticks()[[0, -1]]
+        assert low <= side < high
+        assert one_size.get_xlim()[0] < low < high < one_size.get_xlim()[1]
+    middle = bar.get_x() * np.sqrt(1 + bar.get_width() / bar.get_x())
+    assert middle == pytest.approx(128)
+    with pytest.raises(ValueError, match="no photo whose size is known"):
+        plots.resolution_plot([], [])
+
+
+def test_a_balance_shows_before_after_and_target_and_sums_up_the_rest():
+    frame = balance(5)
+    (axes,) = plots.balance_plot(frame.iloc[[3, 0, 4, 1, 2]], shown=3).axes
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == ["South Georgia and the South Sandwich…", "country 1", "country 2", "2 others together"]
+    before, after = ([bar.get_width() for bar in bars] for bars in axes.containers)
+    np.testing.assert_allclose(before, 100 * np.array([25, 16, 9, 4 + 1]) / 55)
+    np.testing.assert_allclose(after, [25, 25, 25, 25])
+    (target,) = axes.lines
+    np.testing.assert_allclose(target.get_xdata(), [25, 25, 25, 25])
+    (legend,) = axes.figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["target", "before: 55 photos", "after: 16 photos"]
+
+
+def test_a_country_without_a_target_has_no_mark_and_a_small_one_that_grows_is_shown():
+    frame = balance(4).assign(share_after=[0, 0, 0.25, 0.75])
+    (axes,) = plots.balance_plot(frame, shown=2).axes
+    assert [label.get_text() for label in axes.get_yticklabels()][1:] == ["country 3", "2 others together"]
+    assert axes.lines[0].get_ydata().tolist() == [0, 2]  # country 3 is left out
 
 
 def test_the_same_figure_is_the_same_file_in_another_process(tmp_path):
@@ -394,3 +519,73 @@ def test_a_hundred_thousand_coordinates_project_like_scalars():
     assert np.abs(positions).max() < 17_244
     lines = [artist for artist in plots.density_map([0], [0]).axes[0].collections if isinstance(artist, LineCollection)]
     assert len(lines[0].get_segments()) == 11 + 5  # the graticule
+
+
+def test_photo_rows_stand_below_their_headings():
+    white, black = np.full((4, 6, 3), 255, dtype=np.uint8), np.zeros((6, 4, 3), dtype=np.uint8)
+    rows = {"below 30: removed": ([], []), "30 or more: kept": ([white, black], ["31", "47"])}
+    (axes,) = plots.photo_rows(rows, "Blur").axes
+    assert [text.get_text() for text in axes.texts] == ["below 30: removed", "none", "30 or more: kept", "31", "47"]
+    drawn = [artist for artist in axes.get_children() if isinstance(artist, AxesImage)]
+    assert [np.asarray(image.get_array()).mean() for image in drawn] == [255, 0]
+    lefts = [image.get_extent()[0] for image in drawn]
+    assert lefts[0] < 1 < lefts[1] < 2
+
+
+def test_pairs_of_photos_stand_apart_from_other_pairs():
+    photo = np.zeros((4, 4, 3), dtype=np.uint8)
+    (axes,) = plots.photo_rows({"2 bits": ([photo] * 4, list("abcd"))}, columns=4, together=2).axes
+    lefts = [image.get_extent()[0] for image in axes.get_children() if isinstance(image, AxesImage)]
+    assert lefts[2] - lefts[1] > lefts[1] - lefts[0]
+    assert lefts[1] - lefts[0] == pytest.approx(lefts[3] - lefts[2])
+
+
+def test_photo_rows_refuse_what_does_not_fit():
+    photo = np.zeros((4, 4, 3), dtype=np.uint8)
+    with pytest.raises(ValueError, match="'a row' has 2 images and 1 captions"):
+        plots.photo_rows({"a row": ([photo] * 2, ["one"])})
+    with pytest.raises(ValueError, match="3 images at most"):
+        plots.photo_rows({"a row": ([photo] * 4, ["one"] * 4)}, columns=3)
+
+
+def test_measure_histograms_mark_the_threshold_and_say_what_is_below():
+    figure = plots.measure_histograms({"dark": [0, 10, 100, 1000], "blurred": [50.0]}, [30, 0])
+    dark, blurred = figure.axes
+    assert dark.get_title(loc="left") == "50 % below 30"
+    assert blurred.get_title(loc="left") == "no threshold"
+    assert [line.get_xdata()[0] for line in dark.lines] == [30]
+    assert not blurred.lines
+    for axes, drawn in ((dark, 100), (blurred, 100)):
+        assert sum(bar.get_height() for bar in axes.patches) == pytest.approx(drawn)
+
+
+def test_located_photos_are_drawn_in_the_colour_of_their_state():
+    assert tuple(plots.STATE_COLORS) == enriching.STATES
+    state = [enriching.INSIDE] * 3 + [enriching.NONE]
+    figure = plots.located_map([1, 2, 3, 40], [5, 6, 7, 80], state)
+    dots = [
+        drawn for drawn in figure.axes[0].collections if isinstance(drawn, PathCollection) and len(drawn.get_sizes())
+    ]
+    found = {colors.to_hex(drawn.get_facecolor()[0]).upper(): np.asarray(drawn.get_offsets()) for drawn in dots}
+    np.testing.assert_allclose(found[plots.STATE_COLORS[enriching.INSIDE]], plots.project([1, 2, 3], [5, 6, 7]))
+    np.testing.assert_allclose(found[plots.STATE_COLORS[enriching.NONE]], plots.project([40], [80]))
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["inside a region: 3", "no country: 1"]
+
+
+def test_the_map_of_regions_colours_those_that_have_photos():
+    photos = np.zeros(len(places.regions()), dtype=int)
+    photos[[5, 700]] = 10, 1000
+    figure = plots.region_map(photos)
+    (drawn,) = [
+        collection
+        for collection in figure.axes[0].collections
+        if isinstance(collection, PathCollection) and len(collection.get_paths()) == 2
+    ]
+    viridis = plt.get_cmap("viridis")
+    np.testing.assert_allclose(drawn.get_facecolor(), [viridis(0.0), viridis(1.0)])
+    middle = drawn.get_paths()[0].get_extents()
+    west, south, east, north = places.regions().geometry.iloc[5].bounds
+    box = plots.project([south, north, south, north], [west, east, east, west])
+    np.testing.assert_allclose([middle.x0, middle.x1], [box[:, 0].min(), box[:, 0].max()], atol=60)
+    np.testing.assert_allclose([middle.y0, middle.y1], [box[:, 1].min(), box[:, 1].max()], atol=10)

@@ -64,7 +64,7 @@ def test_countries_drive_on_the_side_they_do():
 
 
 def test_tables_name_countries_of_the_map_only_and_each_region_has_a_style():
-    known = set(places.countries()["code"]) | {"MQ", "SX", ""}
+    known = set(places.outlines()["code"]) | {"MQ", "SX", ""}
     for table in (world.CENTRE_LINE, world.EDGE_LINE, world.WARNING_SIGN, world.KERB, world.SCRIPT, world.REGION):
         assert set(table) <= known
     for codes in (world.DRIVES_LEFT, set(styles.POST_BOX), set(styles.TAXI)):
