@@ -18,6 +18,7 @@ NAMES = (
     "lists_at_scale",
     "photos",
     "places",
+    "list_steps",
     "cleaning",
     "cells",
     "predict",
