@@ -50,11 +50,12 @@ Measured on {datetime.date.today()}, {machine()}, code {manifests.code_version("
 
 
 def cells(row: dict[str, Any]) -> list[str]:
-    """One row as text."""
+    """One row as text; what has no reference, ratio or goal goes without."""
+    ratio = row.get("ratio")
     return [
-        *(row["benchmark"], row["size"], _number(row["ours"]), _number(row["reference"]), row["unit"]),
-        (f"{row['ratio']:.1f}" if row["ratio"] >= 10 else f"{row['ratio']:.2f}") if row["ratio"] else "",
-        str(row["goal"] or ""),
+        *(row["benchmark"], row["size"], _number(row["ours"]), _number(row.get("reference")), row["unit"]),
+        (f"{ratio:.1f}" if ratio >= 10 else f"{ratio:.2f}") if ratio else "",
+        str(row.get("goal") or ""),
     ]
 
 

@@ -131,7 +131,6 @@ def _alone(path: Path, size: int) -> list[dict[str, Any]]:
         command = [sys.executable, "-m", "benchmarks.cells", str(path)]
         figures.append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
     common = {"benchmark": "three partitions and labels from a CSV", "size": f"{size:,} photos"}
-    common |= {"reference": None, "ratio": None}
     seconds, gib = (median(figure[key] for figure in figures) for key in ("seconds", "peak_gib"))
     print(f"{size:,} photos: {seconds:.2f} s, {gib:.2f} GiB at most", flush=True)
     return [

@@ -49,7 +49,6 @@ def rows() -> list[dict[str, Any]]:
             "reference": reference_rate,
             "unit": "files/s",
             "ratio": median(reference / ours for ours, reference in seconds),
-            "goal": None,
         }
     ]
 

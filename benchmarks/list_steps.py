@@ -73,10 +73,7 @@ def _timed(what: str, step: Callable[[], Any]) -> dict[str, Any]:
         "benchmark": what,
         "size": size,
         "ours": seconds,
-        "reference": None,
         "unit": "s",
-        "ratio": None,
-        "goal": None,
     }
 
 

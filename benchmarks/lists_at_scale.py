@@ -67,9 +67,7 @@ def rows() -> list[dict[str, Any]]:
             "benchmark": f"list: {what}",
             "size": size,
             "ours": value,
-            "reference": None,
             "unit": unit,
-            "ratio": None,
             "goal": goal,
         }
 

@@ -92,9 +92,7 @@ def opening() -> list[dict[str, Any]]:
             "benchmark": f"opening shards, {what}",
             "size": size,
             "ours": value,
-            "reference": None,
             "unit": unit,
-            "ratio": None,
             "goal": goal,
         }
         for what, value, unit, goal in (

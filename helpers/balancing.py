@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from helpers import country_names, data_lists, exploring, manifests, paths, places
+from helpers import country_names, data_lists, enriching, exploring, manifests, paths, places
 
 UNIFORM, TRAIN = "uniform", "train"
-NO_COUNTRY = "no country"
+NO_COUNTRY = enriching.NONE
 NOT_IN_TARGET, TOO_RARE = "not in the target", "too rare in the collection"
 BEYOND_SHARE, BEYOND_CAP = "beyond the share of the country", "beyond the cap per country"
 REASONS = (NO_COUNTRY, NOT_IN_TARGET, TOO_RARE, BEYOND_SHARE, BEYOND_CAP)

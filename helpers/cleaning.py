@@ -11,7 +11,7 @@ import io
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -348,10 +348,7 @@ def near_identical(hashes: ArrayLike, bits: int) -> tuple[NDArray[np.intp], NDAr
             "photos, lower near_identical_bits, or run 01_data/clean first, which removes such photos"
         )
     pairs += ((first_of[one], first_of[other], distance) for one, other, distance in close)
-    ones, others, distance = (np.concatenate(column) for column in zip(*pairs, strict=True))
-    first, second = np.minimum(ones, others), np.maximum(ones, others)
-    order = np.lexsort([second, first])
-    return first[order], second[order], distance[order]
+    return _in_order(pairs)
 
 
 def judge(rows: pd.DataFrame, measures: pd.DataFrame, settings: Settings) -> pd.DataFrame:
@@ -670,17 +667,24 @@ def _kept_of_pairs(
     kept, distance = np.arange(count), np.zeros(count, dtype=np.uint8)
     if not pairs:
         return kept, distance
-    ones, others, apart = (np.concatenate(column) for column in zip(*pairs, strict=True))
-    first, second = np.minimum(ones, others), np.maximum(ones, others)
-    order = np.lexsort([second, first])
     # One after the other, because whether a photo is repeated depends on whether the one before it was kept.
     stands_for: dict[int, tuple[int, int]] = {}
-    for one, other, bits in zip(first[order].tolist(), second[order].tolist(), apart[order].tolist(), strict=True):
+    for one, other, bits in zip(*(column.tolist() for column in _in_order(pairs)), strict=True):
         if one not in stands_for:
             stands_for.setdefault(other, (one, bits))
     for other, (one, bits) in stands_for.items():
         kept[other], distance[other] = one, bits
     return kept, distance
+
+
+def _in_order(
+    pairs: Sequence[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.uint8]]],
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.uint8]]:
+    """Pairs with the smaller position first, sorted by first and second, and how far they are apart."""
+    ones, others, apart = (np.concatenate(column) for column in zip(*pairs, strict=True))
+    first, second = np.minimum(ones, others), np.maximum(ones, others)
+    order = np.lexsort([second, first])
+    return first[order], second[order], apart[order]
 
 
 def _first_near(kept: NDArray[np.uint64], values: NDArray[np.uint64], bits: int) -> NDArray[np.intp]:
@@ -773,9 +777,8 @@ def _ones(values: NDArray[np.uint64]) -> NDArray[np.uint8]:
 def _unusable(left: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     unusable = left[left["problem"] != ""]
     if len(unusable) == len(left):
-        raise ValueError(
-            f"none of the {len(left)} photos can be decoded ({_counts(unusable['problem'])}): is this their folder?"
-        )
+        problems = data_lists.in_words(unusable["problem"].value_counts().sort_index())
+        raise ValueError(f"none of the {len(left)} photos can be decoded ({problems}): is this their folder?")
     return _found(unusable, unusable["problem"])
 
 
@@ -830,7 +833,3 @@ def _found(
     photos_found: pd.DataFrame, reason: str | pd.Series, value: float | pd.Series = math.nan, of: str | pd.Series = ""
 ) -> pd.DataFrame:
     return pd.DataFrame({"reason": reason, "value": value, "of": of}, index=photos_found.index)
-
-
-def _counts(reasons: pd.Series) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.value_counts().items()))

@@ -435,6 +435,17 @@ def shown(names: Sequence[str] | pd.Series) -> str:
     return listed if len(names) <= _NAMES_SHOWN else f"{listed} and {len(names) - _NAMES_SHOWN} more"
 
 
+def in_words(numbers: Mapping[str, int] | pd.Series) -> str:
+    """Numbers by what they are of, for errors and headers.
+
+    Examples
+    --------
+    >>> in_words({"dark": 3, "blurred": 2})
+    '3 dark, 2 blurred'
+    """
+    return ", ".join(f"{number} {what}" for what, number in numbers.items())
+
+
 def counted(names: Mapping[str, list[str]], named: bool = False) -> str:
     """Counts by reason, for errors and headers.
 

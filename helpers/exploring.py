@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from helpers import data_lists, enriching, photo_stores, photos, places
 
-NAMELESS = {"country": "no country", "region": "no region"}
+NAMELESS = {"country": enriching.NONE, "region": "no region"}
 """What photos are counted under that were taken in none, such as at sea."""
 
 
@@ -51,7 +51,7 @@ def counts(names: pd.Series, split: pd.Series) -> pd.DataFrame:
         photos without a name among them as "".
     """
     by_split = pd.crosstab(names, split.rename(None))
-    by_split = by_split[[name for name in ("train", "validation", "test") if name in by_split]]
+    by_split = by_split[[name for name in data_lists.SPLITS if name in by_split]]
     photos = by_split.sum(axis=1)
     table = by_split.assign(photos=photos, share=photos / max(len(names), 1))
     ordered = table.sort_index().sort_values("photos", ascending=False, kind="stable")

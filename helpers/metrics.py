@@ -71,6 +71,17 @@ def unit_vectors(latitude: ArrayLike, longitude: ArrayLike) -> NDArray[np.float6
     return np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=-1)
 
 
+def chord_km(chord: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Great-circle distance in km over a straight distance between :func:`unit_vectors`.
+
+    Examples
+    --------
+    >>> chord_km(np.array([0.0, 2.0])).round(1).tolist()
+    [0.0, 20015.1]
+    """
+    return 2 * EARTH_RADIUS_KM * np.arcsin(np.minimum(chord / 2, 1))
+
+
 def accuracy(distance_km: ArrayLike, thresholds_km: Sequence[float] = THRESHOLDS_KM) -> NDArray[np.float64]:
     """Share of photos whose distance is at most each threshold.
 

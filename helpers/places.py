@@ -254,7 +254,9 @@ def _nearest(vectors: NDArray[np.float64], limit_km: float) -> tuple[NDArray[np.
     reach = _chord(limit_km + _PIECE_KM / 2)
     chord, _ = coast.middles.query(vectors, distance_upper_bound=reach)
     near = np.flatnonzero(np.isfinite(chord))
-    pieces = coast.middles.query_ball_point(vectors[near], _chord(_kilometres(chord[near]) + _PIECE_KM / 2) + 1e-12)
+    pieces = coast.middles.query_ball_point(
+        vectors[near], _chord(metrics.chord_km(chord[near]) + _PIECE_KM / 2) + 1e-12
+    )
     count = np.array([len(found) for found in pieces], dtype=np.int64)
     if not len(count):
         return region, distance_km
@@ -265,7 +267,7 @@ def _nearest(vectors: NDArray[np.float64], limit_km: float) -> tuple[NDArray[np.
     length = (along**2).sum(axis=1)
     ahead = ((vectors[point] - start) * along).sum(axis=1)
     share = np.divide(ahead, length, out=np.zeros_like(length), where=length > 0).clip(0, 1)
-    found_km = _kilometres(np.linalg.norm(vectors[point] - start - share[:, None] * along, axis=1))
+    found_km = metrics.chord_km(np.linalg.norm(vectors[point] - start - share[:, None] * along, axis=1))
     order = np.lexsort([coast.region[piece], found_km, point])
     first = order[np.r_[True, np.diff(point[order]) > 0]]
     first = first[found_km[first] <= limit_km]
@@ -319,7 +321,7 @@ def _coast() -> _Coast:
     _, edge, times = np.unique(ends[0] * len(point) + ends[1], return_inverse=True, return_counts=True)
     alone = times[edge] == 1
     start, end, owner = start[alone], end[alone], owner[alone]
-    length_km = _kilometres(np.linalg.norm(_vectors(end) - _vectors(start), axis=1))
+    length_km = metrics.chord_km(np.linalg.norm(_vectors(end) - _vectors(start), axis=1))
     start, end, owner = _split(start, end, owner, np.ceil(length_km / _PIECE_KM).astype(np.int64).clip(min=1))
     middles = cKDTree(_vectors((start + end) / 2))
     return _Coast(_vectors(start), _vectors(end), owner.astype(np.int32), middles)
@@ -374,8 +376,3 @@ def _vectors(degrees: NDArray[np.float64]) -> NDArray[np.float64]:
 def _chord(kilometres: ArrayLike) -> NDArray[np.float64]:
     """Length of the straight line through the Earth, in radii, between the ends of an arc."""
     return 2 * np.sin(np.minimum(np.asarray(kilometres) / (2 * metrics.EARTH_RADIUS_KM), np.pi / 2))
-
-
-def _kilometres(chord: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Length of the arc over a straight line."""
-    return 2 * metrics.EARTH_RADIUS_KM * np.arcsin(np.minimum(chord / 2, 1))

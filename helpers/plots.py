@@ -24,7 +24,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFor
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import ArrayLike, NDArray
 
-from helpers import metrics, paths, places
+from helpers import leakage, metrics, paths, places
 
 SINGLE_COLUMN, DOUBLE_COLUMN = 3.4, 7.0  # inches, in a two-column paper
 
@@ -317,7 +317,7 @@ def located_map(
     states, photos = np.asarray(state, dtype=object), project(latitude, longitude)
     figure, (axes,) = _maps([title], width, below=0.4)
     counts = {name: int((states == name).sum()) for name in STATE_COLORS}
-    size = float(np.clip(4000 / max(len(states), 1), 0.6, 8)) * width / DOUBLE_COLUMN
+    size = _dot_size(len(states), width)
     for number, name in enumerate(sorted(counts, key=lambda name: -counts[name])):
         x, y = photos[states == name].T
         axes.scatter(
@@ -360,7 +360,7 @@ def split_map(
     order = np.random.default_rng(0).permutation(np.lexsort([index, *photos.T]))
     order = order[np.argsort(index[order] > 0, kind="stable")]
     figure, (axes,) = _maps([title], width, below=0.5)
-    size = float(np.clip(4000 / max(len(photos), 1), 0.6, 8)) * width / DOUBLE_COLUMN
+    size = _dot_size(len(photos), width)
     colors = np.array(list(SPLIT_COLORS.values()), dtype=object)[index[order]]
     x, y = photos[order].T
     axes.scatter(x, y, s=size, c=list(colors), linewidths=0, zorder=3, rasterized=True)
@@ -818,7 +818,7 @@ def nearest_training_plot(
     """
     figure, axes = plt.subplots(figsize=(width, 2.6 if width > 5 else 2.9), layout="constrained")
     grid = np.geomspace(_NEAREST_KM, np.pi * metrics.EARTH_RADIUS_KM, 500)
-    marks = metrics.THRESHOLDS_KM[:3]
+    marks = leakage.NEAR_KM
     for split in sorted(distance_km, key=list(SPLIT_COLORS).index):
         ordered = np.sort(np.asarray(distance_km[split], dtype=np.float64))
         within = {at: 100 * np.searchsorted(ordered, at, side="right") / len(ordered) for at in (*grid, *marks)}
@@ -1122,6 +1122,11 @@ def _share_histogram(axes: Axes, values: NDArray[np.float64], edges: NDArray[np.
     axes.hist(values, list(edges), weights=np.full(len(values), 100 / len(values)), color=PALETTE[0], linewidth=0)
     axes.set_ylabel("Photos (%)")
     axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _dot_size(photos: int, width: float) -> float:
+    """Area of a dot, in square points, on a map of so many."""
+    return float(np.clip(4000 / max(photos, 1), 0.6, 8)) * width / DOUBLE_COLUMN
 
 
 def _dot(color: str, label: str) -> Line2D:

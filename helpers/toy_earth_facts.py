@@ -256,7 +256,7 @@ def _columns(latitude: ArrayLike, longitude: ArrayLike) -> dict[str, Any]:
     code = _country(latitude, longitude)
     chord, nearest = town_tree().query(metrics.unit_vectors(latitude, longitude), k=8)
     # Rounded, so that a last bit that differs between machines does not reach a picture.
-    town_km = np.round(2 * metrics.EARTH_RADIUS_KM * np.arcsin(np.minimum(chord / 2, 1)), 3)
+    town_km = np.round(metrics.chord_km(chord), 3)
     town_id, radius_km, urbanity = _town_columns()
     density = np.round((urbanity[nearest] * np.clip(1.2 - town_km / (2.5 * radius_km[nearest]), 0, 1)).max(1), 2)
     down, right = np.array([(0, 0), *_COMPASS]).T / 4
