@@ -339,7 +339,7 @@ class Zip(_Archive):
             raise ValueError(f"{self.file} is no sound zip: {error}. Get or pack it again") from None
         overlapping = _overlapping(entries)
         for entry in entries:
-            if not entry.is_dir():
+            if not entry.filename.endswith("/"):  # `is_dir` of a damaged entry without a name is an IndexError
                 member = _Member(
                     entry.header_offset, entry.file_size, entry.compress_size, entry.compress_type, entry.CRC
                 )

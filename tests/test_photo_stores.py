@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -466,6 +466,7 @@ def test_an_archive_damaged_anywhere_gives_right_photos_or_errors(tmp_path, pack
     sound = file.read_bytes()
 
     @given(st.integers(0, len(sound.rstrip(b"\0"))), st.binary(min_size=1, max_size=4), st.booleans())
+    @example(207, b"\0", False)  # a zip's photo without a name
     @settings(max_examples=200, deadline=None)
     def check(position, noise, cut):
         file.write_bytes(sound[:position] + noise + (b"" if cut else sound[position + len(noise) :]))
