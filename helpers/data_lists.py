@@ -31,7 +31,11 @@ import pyarrow.csv
 from helpers import leakage, manifests, paths, photo_stores, progress
 
 COLUMNS = ("id", "path", "latitude", "longitude", "author", "split", "sha256")
-OPTIONAL_COLUMNS = ("url", "licence", "attribution", "country", "region", "captured_at")
+_SCENE_CLASSES = {"s3_label": 3, "s16_label": 16, "s365_label": 365}
+_SCENE_PROBABILITIES = ("prob_indoor", "prob_natural", "prob_urban")
+SCENE_COLUMNS = (*_SCENE_CLASSES, *_SCENE_PROBABILITIES)
+"""Scenes that a published table has, under its names: numbers of classes, and probabilities; "" where unknown."""
+OPTIONAL_COLUMNS = ("url", "licence", "attribution", "country", "region", "captured_at", *SCENE_COLUMNS)
 SPLITS = ("train", "validation", "test")
 EMBEDDED = "toy-earth"
 """The dataset that needs no photos of the user's; ``toy-earth-<anything>`` is one too, of another size or seed."""
@@ -84,9 +88,9 @@ def build(photos: pd.DataFrame, *, seed: int, validation_share: float, test_shar
     Parameters
     ----------
     photos : DataFrame
-        Columns ``id, path, latitude, longitude, author, sha256`` and where known ``url, licence, country, region,
-        captured_at``, in any order. ``path`` is relative to the photo root, ``author`` is empty where unknown. A column
-        ``split`` is taken as it is; `leakage.shared` then says what it shares.
+        Columns ``id, path, latitude, longitude, author, sha256`` and where known those of
+        `OPTIONAL_COLUMNS`, in any order. ``path`` is relative to the photo root, ``author`` is empty where unknown. A
+        column ``split`` is taken as it is; `leakage.shared` then says what it shares.
     seed : int
         Decides which photos go into which split.
     validation_share, test_share : float
@@ -102,7 +106,8 @@ def build(photos: pd.DataFrame, *, seed: int, validation_share: float, test_shar
     ------
     ValueError
         If there are no photos, a column is missing, an id or path occurs twice, a path leaves the photo root, a
-        coordinate is missing or out of range, columns look swapped, or there are too few groups for the splits.
+        coordinate is missing or out of range, a scene is none, columns look swapped, or there are too few groups for
+        the splits.
 
     Notes
     -----
@@ -423,6 +428,24 @@ def refuse_swapped(rows: pd.DataFrame) -> None:
         )
 
 
+def check_scenes(rows: pd.DataFrame) -> None:
+    """Raise ``ValueError`` unless those of `SCENE_COLUMNS` that there are hold what a published table does, or ""."""
+    for column in (name for name in SCENE_COLUMNS if name in rows):
+        values = rows[column]
+        if column in _SCENE_CLASSES:
+            last = _SCENE_CLASSES[column] - 1
+            valid, what = values.isin([str(label) for label in range(last + 1)]), f"a whole number from 0 to {last}"
+        else:
+            # Published probabilities exceed 1 by rounding.
+            valid, what = pd.to_numeric(values, errors="coerce").between(0, 1 + 1e-6), "a probability from 0 to 1"
+        wrong = ~valid & (values != "")
+        if wrong.any():
+            first = rows[wrong].iloc[0]
+            raise ValueError(
+                f"photo {first['id']!r} has the {column} {first[column]!r}: it must be {what}, or empty where unknown"
+            )
+
+
 def shown(names: Sequence[str] | pd.Series) -> str:
     """The first few of `names`, for errors.
 
@@ -477,6 +500,7 @@ def _check_text(rows: pd.DataFrame) -> None:
         if not valid.all():
             first = rows[~valid].iloc[0]
             raise ValueError(f"photo {first['id']!r} has the {column} {first[column]!r}: it must be {what}")
+    check_scenes(rows)
 
 
 def _assigned_splits(rows: pd.DataFrame, seed: int, validation_share: float, test_share: float) -> pd.Series:

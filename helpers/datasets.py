@@ -338,7 +338,7 @@ def _from_shards(store: shards.Shards) -> Listed:
         photo_tables.NO_COORDINATES: rows["path"][nowhere & ~placeholder].tolist(),
     }
     rows = rows[~placeholder & ~nowhere]
-    columns = [name for name in (*data_lists.COLUMNS, *data_lists.OPTIONAL_COLUMNS) if name != "split"]
+    columns = [name for name in (*data_lists.COLUMNS, *data_lists.OPTIONAL_COLUMNS) if name in rows and name != "split"]
     if (rows["split"] != "").all():
         columns.append("split")
     return Listed(rows[columns], photo_tables.merged(left_out))

@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 import torch
 from yarl import URL
 
-from helpers import cluster, packing, paths, photo_stores, photo_tables, photos, shards, web
+from helpers import cluster, data_lists, packing, paths, photo_stores, photo_tables, photos, shards, web
 
 Result = TypeVar("Result")
 
@@ -212,7 +212,7 @@ def run(found: Found, folder: Path, settings: Settings) -> Report:
             entries = _packed(found, folder, settings)
         else:
             results, entries = _fetch(found, folder, settings, before), _journalled(folder)
-            _note_truth(found.rows, folder)
+        _note_truth(found.rows, folder)
         return _report(found, _held(folder), before, entries, results, time.monotonic() - started)
 
 
@@ -229,16 +229,17 @@ def with_latest_truth(index: pd.DataFrame, folder: Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        As `index`, but with the truth that a corrected table has for photos which were fetched before.
+        As `index`, but with the truth that a corrected table has for photos which were fetched before, and those of
+        `data_lists.SCENE_COLUMNS` that the source has.
     """
     if not (folder / _LATEST).exists():
         return index
     latest = pd.read_parquet(folder / _LATEST)
     latest = index[["id"]].merge(latest, on="id", how="left", validate="one_to_one")
-    known = index.copy()
+    known = index.reindex(columns=index.columns.union(latest.columns, sort=False), fill_value="")
     for name in latest.columns.drop("id"):
         said = latest[name].notna().to_numpy() & (latest[name] != "").to_numpy()
-        known[name] = index[name].mask(said, latest[name].to_numpy())
+        known[name] = known[name].mask(said, latest[name].to_numpy())
     return known
 
 
@@ -387,7 +388,9 @@ def _fetch_archives(
 
 
 def _note_truth(rows: pd.DataFrame, folder: Path) -> None:
-    truth = rows[[name for name in shards.TRUTH if name in rows and name != "url"]]
+    # Shards of photos that have no scenes are as they were before there were such columns: scenes are only noted here.
+    columns = (*shards.TRUTH, *data_lists.SCENE_COLUMNS)
+    truth = rows[[name for name in columns if name in rows and name != "url"]]
     with paths.replacing(folder / _LATEST) as temporary:
         truth.to_parquet(temporary, index=False, compression="zstd")
 

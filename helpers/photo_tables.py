@@ -24,6 +24,8 @@ import pyarrow.compute as pc
 import pyarrow.csv
 from numpy.typing import ArrayLike, NDArray
 
+from helpers import data_lists
+
 LOCATORS = ("path", "url", "id")
 
 NO_COORDINATES = "no coordinates"
@@ -41,6 +43,7 @@ _HEADINGS = {
     "country": "country countrycode",
     "region": "region",
     "captured_at": "capturedat datetaken timetaken",
+    **{column: column.replace("_", "") for column in data_lists.SCENE_COLUMNS},
 }
 """Spellings of headings that people use, in lower case without spaces, underscores and the like."""
 _JSON_TEXTS = ("author", "attribution", "url", "licence", "country", "region", "captured_at")
@@ -105,14 +108,15 @@ def read(path: Path, locates: str) -> PhotoTable:
     -------
     PhotoTable
         ``id``, ``latitude``, ``longitude``, ``author``, what `locates` names, and what else the table knows of
-        ``attribution, split, url, licence, country, region, captured_at``. Where there is no id, it is the path or the
-        URL's path without its suffix. A table of URLs may have no coordinates; they are NaN then.
+        ``attribution, split, url, licence, country, region, captured_at`` and `data_lists.SCENE_COLUMNS`. Where there
+        is no id, it is the path or the URL's path without its suffix. A table of URLs may have no coordinates; they are
+        NaN then.
 
     Raises
     ------
     ValueError
-        If the file is no table, a needed column is missing or could be several, headings may be swapped, or no row can
-        be used.
+        If the file is no table, a needed column is missing or could be several, headings may be swapped, a scene is
+        none, or no row can be used.
 
     Notes
     -----
@@ -146,6 +150,10 @@ def read(path: Path, locates: str) -> PhotoTable:
     if not len(rows):
         what = f": {_counted(left_out)}. Mend them" if left_out else ": give one with rows below the headings"
         raise ValueError(f"the table {str(path)!r} has no row that can be used{what}")
+    try:
+        data_lists.check_scenes(rows)  # here, because a download would take days to come to the list
+    except ValueError as error:
+        raise ValueError(f"table {str(path)!r}: {error}") from None
     return PhotoTable(rows, left_out, notes)
 
 

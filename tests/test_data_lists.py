@@ -1,6 +1,8 @@
 import csv
 import errno
 import hashlib
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -27,6 +29,21 @@ def scattered(count=200, seed=0, photos_per_author=4):
             "sha256": [hashlib.sha256(name.encode()).hexdigest() for name in ids],
         }
     )
+
+
+SCENES = {
+    "s3_label": ["0", "2", "", "1"],
+    "s16_label": ["0", "15", "", "9"],
+    "s365_label": ["364", "", "0", "7"],
+    "prob_indoor": ["0.9", "0", "", "1e-5"],
+    "prob_natural": ["0.05", "0", "1.0000001", "2e-5"],
+    "prob_urban": ["0.050", "1", "", "0.99997"],
+}
+
+
+def labelled():
+    """Photos whose scenes a published table knows, as far as it does."""
+    return scattered(4, photos_per_author=1).assign(**SCENES)
 
 
 @pytest.fixture
@@ -236,6 +253,54 @@ def test_a_list_is_read_as_it_was_written(root):
     assert read.attrs["dataset"] == "mine"
     assert read.attrs["source"] == "two lines"
     assert read.attrs["rows"] == "50"
+
+
+def test_the_list_of_toy_earth_is_written_as_it_was(tmp_path):
+    committed = Path(__file__).parents[1] / "data-lists" / "toy-earth.csv"
+    rows = data_lists.read(committed)
+    again = data_lists.write(rows, rows.attrs, tmp_path / "again.csv")
+    assert again.read_bytes() == committed.read_bytes()
+
+
+@pytest.mark.parametrize("compressed_from", [1, 10**9])
+def test_scenes_of_a_published_table_stay_as_they_are(root, monkeypatch, compressed_from):
+    monkeypatch.setattr(data_lists, "_COMPRESSED_FROM", compressed_from)
+    rows = data_lists.build(labelled(), **SPLIT_IN_TENTHS)
+    path = data_lists.write(rows, {"dataset": "mine"}, paths.data_list("mine"))
+    assert path.name == ("mine.csv.gz" if compressed_from == 1 else "mine.csv")
+    read = data_lists.read("mine")
+    assert list(read.columns) == [*data_lists.COLUMNS, *data_lists.SCENE_COLUMNS]
+    pd.testing.assert_frame_equal(read[list(SCENES)], pd.DataFrame(SCENES), check_dtype=False)
+    data_lists.derive(read[1:].assign(country="FR"), read, "mine-enriched", "a command", {})
+    enriched = data_lists.read("mine-enriched")
+    assert enriched["s365_label"].tolist() == ["", "0", "7"]
+    assert enriched["prob_natural"].tolist() == ["0", "1.0000001", "2e-5"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "what"),
+    [
+        ("s3_label", "3", "a whole number from 0 to 2"),
+        ("s3_label", "1.0", "a whole number from 0 to 2"),
+        ("s3_label", "urban", "a whole number from 0 to 2"),
+        ("s16_label", "16", "a whole number from 0 to 15"),
+        ("s16_label", "-1", "a whole number from 0 to 15"),
+        ("s365_label", "365", "a whole number from 0 to 364"),
+        ("prob_indoor", "1.1", "a probability from 0 to 1"),
+        ("prob_natural", "nan", "a probability from 0 to 1"),
+        ("prob_urban", "-0.1", "a probability from 0 to 1"),
+    ],
+)
+def test_a_scene_that_is_none_is_refused_by_name(tmp_path, column, value, what):
+    photos = labelled()
+    photos.loc[2, column] = value
+    message = f"photo 'photo-0002' has the {column} '{value}': it must be {what}, or empty where unknown"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        data_lists.build(photos, **SPLIT_IN_TENTHS)
+    content = written(data_lists.build(labelled(), **SPLIT_IN_TENTHS).assign(**photos[[column]]), tmp_path / "bad.csv")
+    assert value.encode() in content
+    with pytest.raises(ValueError, match=rf"bad\.csv: {re.escape(message)}$"):
+        data_lists.read(tmp_path / "bad.csv")
 
 
 def test_the_rows_are_plain_csv_below_a_commented_header(tmp_path):

@@ -78,6 +78,32 @@ def test_openstreetview_5m_is_read_as_it_is_published(tmp_path):
     }
 
 
+def test_published_scenes_are_read_as_they_are(tmp_path):
+    text = (
+        "IMG_ID,LAT,LON,S16_Label,S3_Label,S365_Label,Prob_indoor,Prob_natural,Prob_urban\n"
+        "a/1.jpg,1,2,7,0,150,0.90,1e-5,\n"
+    )
+    assert first_row(tmp_path, text, "id") == {
+        "id": "a/1",
+        "latitude": 1.0,
+        "longitude": 2.0,
+        "author": "",
+        "s3_label": "0",
+        "s16_label": "7",
+        "s365_label": "150",
+        "prob_indoor": "0.90",
+        "prob_natural": "1e-5",
+        "prob_urban": "",
+    }
+
+
+def test_a_scene_that_is_none_is_named_with_its_table_unless_its_row_is_of_no_use(tmp_path):
+    file = table(tmp_path, "IMG_ID,LAT,LON,S3_Label\na.jpg,1,2,0\nb.jpg,3,4,7\n")
+    with pytest.raises(ValueError, match=r"table '.*table\.csv': photo 'b' has the s3_label '7': it must be a whole"):
+        photo_tables.read(file, "id")
+    assert first_row(tmp_path, "IMG_ID,LAT,LON,S3_Label\na.jpg,1,2,0\nb.jpg,,4,7\n", "id")["s3_label"] == "0"
+
+
 @pytest.mark.parametrize(("times", "expected"), [("2024", "2024"), ("1551265433000", "2019-02-27T11:03:53Z"), ("", "")])
 def test_only_milliseconds_become_times(tmp_path, times, expected):
     assert first_row(tmp_path, f"path,lat,lon,captured_at\na.jpg,1,2,{times}\n")["captured_at"] == expected
@@ -155,8 +181,18 @@ def test_the_swapped_headings_of_the_published_tables_are_put_right_and_said(sha
 def test_every_published_table_of_im2gps_is_put_right(shared):
     read = photo_tables.read(shared / "published" / "meta" / "im2gps_places365.csv", "path")
     assert len(read.notes) == 1
-    row = read.rows.set_index("path").loc["104123223_7410c654ba_19_19355699@N00.jpg"]
-    assert (row["latitude"], row["longitude"]) == (-16.663606, 145.563537)  # the Great Barrier Reef
+    assert len(read.rows) == 237
+    assert read.rows["latitude"].abs().max() < 90 < read.rows["longitude"].abs().max()
+
+
+def test_a_table_with_the_headings_of_the_published_one_is_put_right(tmp_path):
+    names = [f"11111111{number}_0a1b2c3d4e_19_11111111@N00.jpg" for number in range(5)]
+    rows = "".join(f"{name},11111111@N00,-12.5,130.25,1\n" for name in names)
+    text = f"IMG_ID,AUTHOR,LON,LAT,S3_Label\n{rows}"
+    read = photo_tables.read(table(tmp_path, text), "path")
+    assert len(read.notes) == 1
+    row = read.rows.set_index("path").loc[names[1]]
+    assert (row["latitude"], row["longitude"], row["author"]) == (-12.5, 130.25, "11111111@N00")
 
 
 @pytest.mark.parametrize(("beyond", "exchanged"), [(0, False), (2, False), (3, True), (30, True)])
