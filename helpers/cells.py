@@ -100,6 +100,16 @@ class Partition:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def coordinates(self) -> NDArray[np.float64]:
+        """Latitude and longitude that stand for each class, in degrees, of shape (cells, 2)."""
+        return np.stack([self.latitude_mean, self.longitude_mean], axis=1)
+
+    @property
+    def training_photos(self) -> NDArray[np.int64]:
+        """Number of training photos of each class, of shape (cells,)."""
+        return self.imgs_per_cell
+
 
 def leaf_ids(latitude: ArrayLike, longitude: ArrayLike) -> NDArray[np.uint64]:
     """S2 ids of the leaf cells (level 30, about 1 cm) that hold the given coordinates.

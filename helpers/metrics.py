@@ -1,6 +1,8 @@
 """How far predictions are from the truth: great-circle distances, accuracies and their intervals."""
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,7 @@ EARTH_RADIUS_KM = 6371.0
 THRESHOLDS_KM = (1, 25, 200, 750, 2500)
 LEVELS = ("street", "city", "region", "country", "continent")
 SHARES = tuple(f"within_{threshold}km" for threshold in THRESHOLDS_KM)
+FIGURES = (*SHARES, "median_km", "mean_km")
 
 # Names of the two baselines in every table and plot.
 RANDOM_TRAINING_PHOTO = "random training photo"
@@ -178,34 +181,163 @@ def author_bootstrap(distance_km: ArrayLike, author: ArrayLike, resamples: int =
     >>> intervals.loc["within_25km"].to_list()
     [0.0, 1.0]
     """
-    distance = _distances(distance_km)
-    names = pd.Series(np.asarray(author, dtype=object))
-    if len(names) != len(distance):
-        raise ValueError(f"{len(distance)} distances but {len(names)} authors: give one author per photo")
+    drawn = _drawn_figures([_distances(distance_km)], author, resamples, seed)[0]
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    return pd.DataFrame({"low": low, "high": high}, index=list(FIGURES))
+
+
+def paired_differences(
+    distance_km: Mapping[str, ArrayLike],
+    author: ArrayLike,
+    resamples: int = 1000,
+    *,
+    seed: int,
+    reference: str | None = None,
+) -> pd.DataFrame:
+    """How much models differ on the same photos, with 95 % percentile intervals by resampling authors.
+
+    Both models of a pair are judged on the same draws. Photos that are hard for one are mostly hard for the other, so
+    a difference can be certain though the intervals of the two models overlap.
+
+    Parameters
+    ----------
+    distance_km : mapping of str to array_like of float, shape (n,)
+        Name of each model, and the distances of its predictions for the same n photos; NaN where it has none. A pair is
+        compared on the photos that both have.
+    author : array_like of str, shape (n,)
+    resamples, seed : int
+        As in :func:`author_bootstrap`.
+    reference : str, optional
+        Model to compare every other one with; by default every pair is compared.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``model, other, figure, photos, difference, low, high, excludes_0``, a row for each pair and each of
+        ``within_1km … within_2500km, median_km, mean_km``. ``difference`` is the figure of ``model`` minus that of
+        ``other``; ``excludes_0`` says whether its interval lies on one side of 0. The interval is NaN where all photos
+        are by one author. No rows for a single model.
+
+    Raises
+    ------
+    ValueError
+        If there is no model `reference`, a pair shares no photo, or as in :func:`author_bootstrap`.
+
+    Examples
+    --------
+    >>> models = {"one": [0.5, 25, 300, 9000], "two": [0.7, 26, 300, 9100]}
+    >>> table = paired_differences(models, ["ann", "ann", "bob", "cyd"], seed=7)
+    >>> table.loc[table["figure"] == "within_25km", ["model", "other", "difference", "low", "high"]].values.tolist()
+    [['one', 'two', 0.25, 0.0, 0.5]]
+    """
+    if reference is not None and reference not in distance_km:
+        raise ValueError(f"no model {reference!r} to compare with: there are {', '.join(distance_km)}")
+    distances = {model: np.asarray(values, dtype=np.float64) for model, values in distance_km.items()}
+    names = np.asarray(author, dtype=object)
+    if reference is None:
+        pairs = list(combinations(distances, 2))
+    else:
+        pairs = [(model, reference) for model in distances if model != reference]
+    parts = [_compared(model, other, distances, names, resamples, seed) for model, other in pairs]
+    columns = ["model", "other", "figure", "photos", "difference", "low", "high", "excludes_0"]
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def _compared(
+    model: str,
+    other: str,
+    distance_km: Mapping[str, NDArray[np.float64]],
+    author: NDArray[np.object_],
+    resamples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Rows of :func:`paired_differences` for one pair."""
+    one, two = distance_km[model], distance_km[other]
+    if not one.shape == two.shape == author.shape:
+        raise ValueError(
+            f"models {model!r} and {other!r} have {len(one)} and {len(two)} distances, and there are {len(author)} "
+            "authors: give one of each per photo, NaN for a photo that a model has no prediction for"
+        )
+    shared = ~(np.isnan(one) | np.isnan(two))
+    if not shared.any():
+        raise ValueError(f"models {model!r} and {other!r} share no photo: compare models on the same photos")
+    pair = [_distances(values[shared], f"model {name!r}: ") for name, values in ((model, one), (other, two))]
+    # Sorted, so that the rows' order changes no rounding.
+    judged = accuracy_table({"one": np.sort(pair[0]), "two": np.sort(pair[1])})[list(FIGURES)].to_numpy()
+    drawn = _drawn_figures(pair, author[shared], resamples, seed)
+    low, high = np.quantile(drawn[0] - drawn[1], [0.025, 0.975], axis=0)
+    rows = {"model": model, "other": other, "figure": FIGURES, "photos": int(shared.sum())}
+    differences = {"difference": judged[0] - judged[1], "low": low, "high": high, "excludes_0": (low > 0) | (high < 0)}
+    return pd.DataFrame({**rows, **differences})
+
+
+def _drawn_figures(
+    distances: Sequence[NDArray[np.float64]], author: ArrayLike, resamples: int, seed: int
+) -> NDArray[np.float64]:
+    """`FIGURES` of each model for each draw of authors, of shape (models, resamples, figures).
+
+    All models are judged on the same draws. NaN where all photos are by one author.
+    """
+    if len(distances[0]) != np.size(author):
+        raise ValueError(f"{len(distances[0])} distances but {np.size(author)} authors: give one author per photo")
+    # By distance and not by row, so that the rows' order changes no draw.
+    owner = author_numbers(author, np.lexsort(distances[::-1]))
     if resamples < 1:
         raise ValueError(f"{resamples} resamples: give at least 1 (1000 is usual)")
-    text = names.where(names.notna(), "").astype(str).str.strip()
-    known, name = pd.factorize(text.where(text != ""), sort=True)
-    # Photos in an order of their own, nearest first, so that the rows' order changes no draw and no rounding.
-    order = np.lexsort((known, distance))
-    distance, owner = distance[order], known[order]
-    unknown = owner < 0
-    owner[unknown] = len(name) + np.arange(np.count_nonzero(unknown))
     authors = int(owner.max()) + 1
-
-    columns = [np.ones(len(distance)), distance, *(distance <= threshold for threshold in THRESHOLDS_KM)]
-    sums = np.stack([np.bincount(owner, weights=column, minlength=authors) for column in columns])
+    drawn = np.full((len(distances), resamples, len(FIGURES)), np.nan)
+    if authors == 1:
+        return drawn
+    # Photos in an order of their own, nearest first, so that the rows' order changes no rounding.
+    orders = [np.lexsort((owner, distance)) for distance in distances]
+    models = [(distance[order], owner[order]) for distance, order in zip(distances, orders, strict=True)]
+    sums = [_author_sums(distance, owner, authors) for distance, owner in models]
     rng = np.random.default_rng(seed)
-    drawn = np.empty((resamples, len(THRESHOLDS_KM) + 2))
-    for row in drawn:
+    for draw in range(resamples):
         times = np.bincount(rng.integers(authors, size=authors), minlength=authors)
-        photos, total, *hits = np.einsum("a,ca->c", times, sums)  # not BLAS, whose threads change the rounding
-        upto = np.cumsum(times[owner])
-        # Both middle photos of the draw, as the median of an even number is their mean.
-        middle = np.searchsorted(upto, [(upto[-1] - 1) // 2, upto[-1] // 2], side="right")
-        row[:] = [*(hit / photos for hit in hits), distance[middle].mean(), total / photos]
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=0) if authors > 1 else np.full((2, drawn.shape[1]), np.nan)
-    return pd.DataFrame({"low": low, "high": high}, index=[*SHARES, "median_km", "mean_km"])
+        for number, (distance, owner) in enumerate(models):
+            # Not BLAS, whose threads change the rounding.
+            photos, total, *hits = np.einsum("a,ca->c", times, sums[number])
+            upto = np.cumsum(times[owner])
+            # Both middle photos of the draw, as the median of an even number is their mean.
+            middle = np.searchsorted(upto, [(upto[-1] - 1) // 2, upto[-1] // 2], side="right")
+            drawn[number, draw] = [*(hit / photos for hit in hits), distance[middle].mean(), total / photos]
+    return drawn
+
+
+def author_numbers(author: ArrayLike, order: ArrayLike) -> NDArray[np.intp]:
+    """Number of each photo's author: the known alphabetically, then each photo of unknown author.
+
+    Parameters
+    ----------
+    author : array_like of str, shape (n,)
+        A photo whose author is missing or blank counts as an author of its own.
+    order : array_like of int, shape (n,)
+        All photos, in the order in which those of unknown author are numbered.
+
+    Returns
+    -------
+    ndarray of int, shape (n,)
+        From 0 on, without gaps.
+
+    Examples
+    --------
+    >>> author_numbers(["bob", None, "ann", " ", "bob "], order=[4, 3, 2, 1, 0]).tolist()
+    [1, 3, 0, 2, 1]
+    """
+    names = pd.Series(np.asarray(author, dtype=object))
+    text = names.where(names.notna(), "").astype(str).str.strip()
+    owner, name = pd.factorize(text.where(text != ""), sort=True)
+    photos = np.asarray(order)
+    unknown = photos[owner[photos] < 0]
+    owner[unknown] = len(name) + np.arange(len(unknown))
+    return owner
+
+
+def _author_sums(distance: NDArray[np.float64], owner: NDArray[np.intp], authors: int) -> NDArray[np.float64]:
+    """Photos, summed distance, and photos within each threshold of each author, of shape (2 + thresholds, authors)."""
+    columns = [np.ones(len(distance)), distance, *(distance <= threshold for threshold in THRESHOLDS_KM)]
+    return np.stack([np.bincount(owner, weights=column, minlength=authors) for column in columns])
 
 
 def interval_table(
@@ -262,16 +394,24 @@ def by_group(distance_km: ArrayLike, group: ArrayLike) -> pd.DataFrame:
 
 
 def confidence_quarters(confidence: ArrayLike) -> NDArray[np.object_]:
-    """Name the quarter of the photos that each belongs to by the confidence of its guess, ties broken by order.
+    """Name the quarter of the photos that each belongs to by the confidence of its guess.
+
+    Equal confidences share a quarter, so that the rows' order changes none; quarters then differ in size. Guesses
+    without a confidence, as those of plain latitude and longitude, are named so.
 
     Examples
     --------
     >>> confidence_quarters([0.9, 0.1, 0.2, 0.6]).tolist()
     ['4: most confident', '1: least confident', '2', '3']
+    >>> confidence_quarters([np.nan, 0.1]).tolist()
+    ['no confidence', '1: least confident']
+    >>> confidence_quarters([0.5, 0.9, 0.5, 0.5]).tolist()
+    ['2', '4: most confident', '2', '2']
     """
-    names = np.array(["1: least confident", "2", "3", "4: most confident"], dtype=object)
-    ranks = pd.Series(np.asarray(confidence, dtype=np.float64)).rank(method="first").to_numpy() - 1
-    return names[(4 * ranks / max(len(ranks), 1)).astype(int)]
+    names = np.array(["1: least confident", "2", "3", "4: most confident", "no confidence"], dtype=object)
+    ranks = pd.Series(np.asarray(confidence, dtype=np.float64)).rank(method="average") - 1
+    quarter = 4 * ranks / max(ranks.count(), 1)
+    return names[quarter.fillna(4).astype(int)]
 
 
 def markdown(intervals: pd.DataFrame) -> str:
@@ -296,6 +436,36 @@ def markdown(intervals: pd.DataFrame) -> str:
         lines.append(f"| {row['model']} | {row['photos']:,} | {' | '.join(shares)} | {middle} | {mean} |")
     caption = "Per cent of the photos within each great-circle distance, with 95 % intervals bootstrapped over authors."
     return "\n".join([*lines, "", caption, ""])
+
+
+def differences_markdown(differences: pd.DataFrame) -> str:
+    """Table in Markdown of what models differ by: a row for each pair, bold where the interval excludes 0.
+
+    Parameters
+    ----------
+    differences : DataFrame
+        From :func:`paired_differences`.
+    """
+    if differences.empty:
+        return "One model: there is none to compare it with.\n"
+    headings = ["model", "compared with", "photos", *(f"{km:,} km" for km in THRESHOLDS_KM), "median km", "mean km"]
+    lines = [f"| {' | '.join(headings)} |", "|---|---|---:|" + "---:|" * len(FIGURES)]
+    for (model, other), rows in differences.groupby(["model", "other"], sort=False):
+        cells = [_difference(row) for row in rows.to_dict("records")]
+        lines.append(f"| {model} | {other} | {rows['photos'].iloc[0]:,} | {' | '.join(cells)} |")
+    caption = (
+        "Figures of the model minus those of the one it is compared with, on the photos that both have: percentage "
+        "points, and km for median and mean. 95 % intervals bootstrapped over authors; bold where they exclude 0."
+    )
+    return "\n".join([*lines, "", caption, ""])
+
+
+def _difference(row: Mapping[Any, Any]) -> str:
+    is_share = row["figure"] in SHARES
+    difference, low, high = ((100 if is_share else 1) * row[column] for column in ("difference", "low", "high"))
+    form = "+.1f" if is_share else "+,.0f"
+    interval = f" [{low:{form}}, {high:{form}}]" if low <= high else ""  # none for the photos of a single author
+    return f"**{difference:{form}}**{interval}" if row["excludes_0"] else f"{difference:{form}}{interval}"
 
 
 def _radians(degrees: ArrayLike, limit: float, name: str) -> NDArray[np.float64]:

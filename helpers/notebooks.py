@@ -8,6 +8,7 @@ keeps the executed copy beside what it made, and does nothing where that is stil
 import argparse
 import ast
 import difflib
+import itertools
 import json
 import math
 import shutil
@@ -33,8 +34,12 @@ OUTPUTS: dict[str, Callable[[Mapping[str, Any]], Path]] = {
     "01_data/explore": lambda p: paths.explored(p["dataset"]),
     "02_scenes/classify_scenes": lambda p: paths.scenes(p["dataset"]),
     "03_partitioning/build_cells": lambda p: paths.cells(p["dataset"]),
-    "04_training/train": lambda p: paths.run(p["run_name"] or default_run_name(p["dataset"], p["partition"])),
+    "03_partitioning/build_regions": lambda p: paths.regions(p["dataset"]),
+    "04_training/train": lambda p: paths.run(p["run_name"] or default_run_name(**_naming(p))),
     "05_evaluation/evaluate": lambda p: paths.results(p["run"], p["dataset"]),
+    "05_evaluation/evaluate_countries": lambda p: paths.countries(p["run"], p["dataset"]),
+    "05_evaluation/paper_table": lambda p: paths.paper_table(p["dataset"]),
+    "05_evaluation/published_results": lambda p: paths.published(),
 }
 _INJECTED = "# Parameters\n"  # papermill begins the cell that it injects with this line
 
@@ -47,15 +52,26 @@ class MissingInput(FileNotFoundError):
     """An output of an earlier stage that is not there."""
 
 
-def default_run_name(dataset: str, partition: str) -> str:
+def default_run_name(
+    dataset: str, partition: str, scene: str = "all", multitask: bool = False, objective: str = "auto"
+) -> str:
     """Name of a run that is given none.
 
     Examples
     --------
-    >>> default_run_name("toy-earth", "multi")
-    'toy-earth-multi'
+    >>> default_run_name("toy-earth", "multi"), default_run_name("toy-earth", "multi", scene="urban")
+    ('toy-earth-multi', 'toy-earth-multi-urban')
+    >>> default_run_name("toy-earth", "multi", multitask=True)
+    'toy-earth-multi-mtn'
+    >>> default_run_name("toy-earth", "coordinates", objective="degrees_mse")
+    'toy-earth-coordinates-degrees_mse'
     """
-    return f"{dataset}-{partition}"
+    network = [objective] * (objective != "auto") + [scene] * (scene != "all") + ["mtn"] * multitask
+    return "-".join([dataset, partition, *network])
+
+
+def _naming(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: parameters[name] for name in ("dataset", "partition", "scene", "multitask", "objective")}
 
 
 def defaults(notebook: str) -> dict[str, Any]:
@@ -146,16 +162,54 @@ def require_list(dataset: str) -> Path:
     return path
 
 
-def require_run(run_name: str) -> Path:
-    """Folder of a training run; one of the embedded dataset under its default name is trained on the way.
+def require_runs(run_name: str, dataset: str) -> dict[str, Path]:
+    """Folders of what a run's name stands for: ``all`` and its folder, or each scene and that of its network.
 
-    A run carries its cells, so only its data list must not have changed: else photos that it was trained on could by
-    now be test photos.
+    A run of the embedded dataset under its default name is trained on the way. A run carries its classes, so only its
+    data list must not have changed: else photos that it was trained on could by now be test photos.
+
+    Parameters
+    ----------
+    run_name : str
+        With ``{scene}`` in it, the individual scene networks for indoor, natural and urban photos.
+    dataset : str
+        Whose photos they are to place. The scenes of its photos must be up to date where there are any, and there where
+        networks of scenes need them.
+
+    Raises
+    ------
+    MissingInput
+        Naming the command.
     """
-    prefix, partitions = f"{data_lists.EMBEDDED}-", ("coarse", "middle", "fine", "multi")
-    embedded = run_name in [prefix + partition for partition in partitions]
-    given = {"dataset": data_lists.EMBEDDED, "partition": run_name.removeprefix(prefix)} if embedded else {}
-    return require("04_training/train", ["data list"], **given, run_name=run_name)
+    from helpers.scenes import SCENES
+
+    scenes_are_there = (paths.scenes(dataset) / "manifest.json").exists()
+    if "{scene}" in run_name or scenes_are_there:
+        require("02_scenes/classify_scenes", dataset=dataset)
+    if "{scene}" not in run_name:
+        return {"all": _require_run(run_name, {})}
+    return {scene: _require_run(run_name.replace("{scene}", scene), {"scene": scene}) for scene in SCENES}
+
+
+def _require_run(run_name: str, given: Mapping[str, Any]) -> Path:
+    named_after = _default_run(run_name)
+    try:
+        return require("04_training/train", ["data list"], **(named_after or given), run_name=run_name)
+    except MissingInput as missing:
+        remark = "" if named_after else ", with the parameters that it is to have"
+        raise MissingInput(f"{missing}{remark}") from None
+
+
+def _default_run(run_name: str) -> dict[str, Any]:
+    """Parameters of a run on the embedded dataset that is named after them; none for any other name."""
+    from helpers import targets  # takes a second, which most notebooks need not wait for
+    from helpers.scenes import SCENES
+
+    for partition, scene, multitask in itertools.product(targets.PARTITIONS, ("all", *SCENES), (False, True)):
+        if run_name == default_run_name(data_lists.EMBEDDED, partition, scene, multitask):
+            naming = {"partition": partition, "scene": scene, "multitask": multitask}
+            return {"dataset": data_lists.EMBEDDED, **naming}
+    return {}
 
 
 def _run_in_child(notebook: str, given: Mapping[str, Any]) -> None:
@@ -210,7 +264,8 @@ def _can_tell(notebook: str, parameters: Mapping[str, Any]) -> bool:
 
     Nor does it tell that `explore` has refused a list, which it does after its report is written.
     """
-    beyond = {"01_data/collect", "01_data/download", "01_data/pack", "01_data/explore"}
+    data = {f"01_data/{name}" for name in ("collect", "download", "pack", "explore")}
+    beyond = {*data, "05_evaluation/published_results"}
     return notebook not in beyond and (notebook != "01_data/make_list" or data_lists.is_embedded(parameters["dataset"]))
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parent.parent
+NETWORKS_OF_SCENES = "isn"  # stands in the name of their results, where those of the networks have their scenes
 _LONGEST_NAME = 200  # bytes; file systems allow 255
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -95,19 +96,62 @@ def scenes(dataset: str) -> Path:
     return root() / "02_scenes" / "scenes" / checked_name(dataset)
 
 
+def scene_weights() -> Path:
+    """Folder with published networks that classify scenes, once they were fetched."""
+    return root() / "02_scenes" / "weights"
+
+
 def cells(dataset: str) -> Path:
     """Folder with the partitions of a dataset and the labels of its photos."""
     return root() / "03_partitioning" / "cells" / checked_name(dataset)
 
 
+def regions(dataset: str) -> Path:
+    """Folder with the countries and regions of a dataset as classes, and the labels of its photos."""
+    return root() / "03_partitioning" / "regions" / checked_name(dataset)
+
+
+def features(backbone: str) -> Path:
+    """Folder with what a frozen backbone says of photos, kept from one run to the next."""
+    return root() / "04_training" / "features" / checked_name(backbone)
+
+
 def run(run_name: str) -> Path:
     """Folder of one training run."""
+    if run_name == published().name or run_name.endswith(f"-{NETWORKS_OF_SCENES}"):
+        raise ValueError(f"a run cannot be named {run_name!r}, as other results are: choose another run_name")
     return root() / "04_training" / "runs" / checked_name(run_name)
 
 
+def evaluated_name(run_name: str) -> str:
+    """Name that the results of a run have; ``{scene}`` in it stands for the networks of all scenes.
+
+    Examples
+    --------
+    >>> evaluated_name("toy-earth-multi-{scene}")
+    'toy-earth-multi-isn'
+    """
+    return checked_name(run_name.replace("{scene}", NETWORKS_OF_SCENES))
+
+
 def results(run_name: str, dataset: str) -> Path:
-    """Folder with the results of a run on a dataset."""
-    return root() / "05_evaluation" / "results" / checked_name(run_name) / checked_name(dataset)
+    """Folder with the results of a run, or of the networks of several scenes, on a dataset."""
+    return root() / "05_evaluation" / "results" / evaluated_name(run_name) / checked_name(dataset)
+
+
+def countries(run_name: str, dataset: str) -> Path:
+    """Folder with how often a run names the right country, and the right region, on a dataset."""
+    return root() / "05_evaluation" / "countries" / evaluated_name(run_name) / checked_name(dataset)
+
+
+def paper_table(dataset: str) -> Path:
+    """Folder with the paper's table for runs that were evaluated on a dataset."""
+    return root() / "05_evaluation" / "paper_table" / checked_name(dataset)
+
+
+def published() -> Path:
+    """Folder with the accuracies of published predictions."""
+    return root() / "05_evaluation" / "results" / "published"
 
 
 def checked_name(name: str) -> str:

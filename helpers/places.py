@@ -98,6 +98,19 @@ def locate(latitude: ArrayLike, longitude: ArrayLike, limit_km: float = OFFSHORE
     return _located(_Task(*_known(latitude, longitude), limit_km)).region
 
 
+def country_codes(latitude: ArrayLike, longitude: ArrayLike) -> NDArray[np.str_]:
+    """Code of the country of each coordinate, "" where :func:`locate` finds no region.
+
+    Examples
+    --------
+    >>> country_codes([48.86, 0.0], [2.35, -30.0]).tolist()
+    ['FR', '']
+    """
+    region = locate(latitude, longitude)
+    codes = regions()["country"].to_numpy(dtype=str)
+    return np.where(region == NOWHERE, "", codes[region])
+
+
 def locate_all(
     latitude: ArrayLike, longitude: ArrayLike, limit_km: float = OFFSHORE_KM
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:

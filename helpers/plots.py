@@ -15,7 +15,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection, PathCollection, PolyCollection
-from matplotlib.colors import LogNorm
+from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon, Rectangle
@@ -47,6 +47,8 @@ OUTCOME_COLORS = {
     **{"kept": "#0072B2", "removed": "#D55E00"},  # of cleaning
 }
 
+_SHADES = LinearSegmentedColormap.from_list("shades", ["#D6E6F4", "#6AAED6", "#1764AB", "#08204A"])  # one hue, on white
+_LEAST_ROW = 4.4  # points: a smaller row of a matrix has a name that nobody can read
 _NEAREST_KM = 0.01  # nearer than 10 m is the same place, by any photo's coordinates
 _GREY, _BAR, _LAND, _SEA = "#6B6B6B", "#C9CDD1", "#DCD9D2", "#F6F8FA"
 _STYLE: Any = {
@@ -174,6 +176,71 @@ def accuracy_plot(
         title_fontsize=7,
         alignment="left",
     )
+    return _finished(figure)
+
+
+@_styled
+def difference_plot(differences: pd.DataFrame, title: str = "", *, width: float = DOUBLE_COLUMN) -> Figure:
+    """Differences between models in their shares of photos: a panel per distance, a row per pair, 95 % intervals.
+
+    Parameters
+    ----------
+    differences : DataFrame
+        From :func:`helpers.metrics.paired_differences`, at least one pair.
+    title : str
+    width : float
+        Of the figure, in inches.
+
+    Raises
+    ------
+    ValueError
+        If there is no pair.
+    """
+    if differences.empty:
+        raise ValueError("no difference to draw: give at least two models")
+    wide = width > 5
+    pairs = differences[["model", "other"]].drop_duplicates().to_records(index=False).tolist()
+    others = {other for _, other in pairs}
+    names = [model if len(others) == 1 else f"{model} less {other}" for model, other in pairs]
+    labels = [textwrap.fill(name, 28 if wide else 20, break_on_hyphens=False) for name in names]
+    lines = max(label.count("\n") + 1 for label in labels)
+    shape = (1, len(metrics.SHARES)) if wide else (3, 2)
+    height = 0.85 + shape[0] * (0.35 + 0.13 * (lines + 0.4) * len(pairs))
+    figure, panels = plt.subplots(*shape, figsize=(width, height), sharex=True, sharey=True, layout="constrained")
+    panels = panels.ravel()
+    for threshold, share, axes in zip(metrics.THRESHOLDS_KM, metrics.SHARES, panels, strict=False):
+        found = differences[differences["figure"] == share].set_index(["model", "other"])
+        axes.axvline(0, color=_GREY, linewidth=0.8, zorder=2)
+        for row, pair in enumerate(pairs):
+            difference, low, high = (100 * found.loc[pair, column] for column in ("difference", "low", "high"))
+            excludes_0 = bool(found.loc[pair, "excludes_0"])
+            color = PALETTE[0] if excludes_0 else _GREY
+            axes.plot([low, high], [row, row], color=color, zorder=3)
+            axes.plot(difference, row, "o", color=color, markerfacecolor=color if excludes_0 else "white", zorder=4)
+        axes.set_title(f"{threshold:,} km")
+        axes.grid(visible=False, axis="y")
+        axes.xaxis.set_major_locator(MaxNLocator(4 if wide else 5, integer=True, steps=[1, 2, 5, 10]))
+        axes.tick_params(axis="y", length=0)
+    for unused in panels[len(metrics.SHARES) :]:
+        unused.set_axis_off()
+        panels[-1 - shape[1]].tick_params(labelbottom=True)  # nothing stands below it
+    panels[0].set_yticks(np.arange(len(pairs)), labels)
+    panels[0].set_ylim(len(pairs) - 0.4, -0.6)
+    beyond = f" from {others.pop()}" if len(others) == 1 else ""
+    looks = {"95 % interval excludes 0": (PALETTE[0], PALETTE[0]), "includes 0": (_GREY, "white")}
+    entries = [
+        Line2D([], [], color=color, marker="o", markerfacecolor=face, label=label)
+        for label, (color, face) in looks.items()
+    ]
+    label = f"Difference{beyond} (percentage points)"
+    figure.legend(
+        handles=entries,
+        title=textwrap.fill(label, 110 if wide else 50, break_on_hyphens=False),
+        loc="outside lower center",
+        ncols=2,
+        columnspacing=1.4,
+    )
+    figure.suptitle(title, x=0.01, ha="left", fontsize=8.5)
     return _finished(figure)
 
 
@@ -588,6 +655,30 @@ def photo_rows(
 
 
 @_styled
+def augmentation_rows(
+    views: Mapping[str, Sequence[NDArray[np.uint8]]], title: str = "", *, width: float = DOUBLE_COLUMN
+) -> Figure:
+    """What augmentations make of a photo in several epochs, each row beginning with the photo's centre as it is.
+
+    Parameters
+    ----------
+    views : mapping of str to sequence of ndarray of uint8
+        From :func:`helpers.inputs.augmented`: by augmentation, images of shape (height, width, 3), one per epoch; those
+        of ``none`` begin the rows.
+    title : str
+    width : float
+        Of the figure, in inches.
+    """
+    centre = views["none"][0]
+    drawn = {augmentation: list(images) for augmentation, images in views.items() if augmentation != "none"}
+    rows = {
+        augmentation: ([centre, *images], ["none", *(f"epoch {epoch}" for epoch in range(1, len(images) + 1))])
+        for augmentation, images in drawn.items()
+    }
+    return photo_rows(rows, title, columns=1 + max(map(len, drawn.values())), width=width)
+
+
+@_styled
 def measure_histograms(
     measures: Mapping[str, ArrayLike], thresholds: Sequence[float], title: str = "", *, width: float = DOUBLE_COLUMN
 ) -> Figure:
@@ -659,6 +750,49 @@ def scene_bars(counts: pd.DataFrame, title: str = "", *, width: float = DOUBLE_C
     axes.set_xlabel("Photos (%)")
     axes.set_title(title)
     figure.legend(loc="outside lower center", ncols=counts.shape[1], handlelength=1)
+    return _finished(figure)
+
+
+@_styled
+def scene_certainty(
+    scenes: pd.DataFrame, title: str = "", *, threshold: float = 0.3, width: float = DOUBLE_COLUMN
+) -> Figure:
+    """How sure the scene of photos is, and how many photos a network of one scene would be trained on.
+
+    Parameters
+    ----------
+    scenes : DataFrame
+        ``scene``, missing where it is not known, and ``p_<scene>`` for each scene: probabilities from 0 to 1.
+    title : str
+    threshold : float
+        Probability of a scene above which the ECCV 2018 paper trains the network of that scene on a photo.
+    width : float
+        Of the figure, in inches.
+    """
+    known = scenes[scenes["scene"].notna()]
+    names = [name.removeprefix("p_") for name in scenes.columns.astype(str) if name.startswith("p_")]
+    shape = (1, 2) if width > 5 else (2, 1)
+    figure, (sure, enough) = plt.subplots(*shape, figsize=(width, 2.4 * shape[0]), layout="constrained")
+    edges = np.linspace(0, 1, 21)
+    thresholds = np.linspace(0, 1, 201)
+    for name, color, style in zip(names, PALETTE, ("-", "--", ":"), strict=False):
+        surest = known.loc[known["scene"] == name, f"p_{name}"].to_numpy(np.float64)
+        shares = 100 * np.histogram(surest.clip(0, 1), edges)[0] / max(len(surest), 1)
+        look: dict[str, Any] = {"color": color, "linestyle": style, "linewidth": 1.3}
+        sure.stairs(shares, edges, label=f"{name} ({len(surest):,})", **look)
+        every = np.sort(known[f"p_{name}"].to_numpy(np.float64))
+        above = len(every) - np.searchsorted(every, thresholds, side="right")
+        enough.plot(thresholds, 100 * above / max(len(every), 1), **look)
+    sure.set(xlim=(0.3, 1), ylim=(0, None), xlabel="Probability of the scene", ylabel="Photos of the scene (%)")
+    enough.axvline(threshold, color=_GREY, linewidth=0.8)
+    enough.set(
+        xlim=(0, 1),
+        ylim=(0, 100),
+        xlabel=f"Threshold (grey: {threshold:g})",
+        ylabel="Photos with more than that\nfor the scene (%)",
+    )
+    figure.legend(loc="outside lower center", ncols=len(names), handlelength=1.8)
+    figure.suptitle(title, x=0, ha="left", fontsize=8.5)
     return _finished(figure)
 
 
@@ -887,6 +1021,160 @@ def resolution_plot(
     shapes.set_xlabel("Width to height")
     shapes.set_title(f"{(wide > high).mean():.0%} wide, {(wide < high).mean():.0%} high".replace("%", " %"))
     figure.suptitle(title, x=0.01, ha="left", fontsize=8.5)
+    return _finished(figure)
+
+
+@_styled
+def country_matrix(confusion: pd.DataFrame, title: str = "", *, width: float = DOUBLE_COLUMN) -> Figure:
+    """Which country photos are taken for, in per cent of the photos of each, ordered by continent and photos.
+
+    Parameters
+    ----------
+    confusion : DataFrame of int
+        Photos, from :func:`helpers.class_metrics.confusion_matrix`: codes of the true country in rows and of the
+        guessed one in columns.
+    title : str
+    width : float
+        Of the figure, in inches. It decides how many countries are readable, those with most photos; the others are
+        one row and one column.
+    """
+    left, right, below, above = 0.55, 0.72 if width > 5 else 0.55, 0.88, 0.25 if title else 0.06  # inches
+    side = width - left - right
+    matrix = _by_continent(confusion, int(side * 72 / _LEAST_ROW))
+    rows, columns = matrix.shape
+    high = side * rows / columns
+    figure = plt.figure(figsize=(width, high + below + above))
+    height = figure.get_figheight()
+    axes = figure.add_axes((left / width, below / height, side / width, high / height))
+    percent = 100 * matrix.to_numpy() / matrix.to_numpy().sum(axis=1, keepdims=True)
+    shown = np.ma.masked_equal(percent, 0)
+    image = axes.imshow(shown, cmap=_SHADES, norm=Normalize(0, 100), aspect="auto", interpolation="none")
+    step = side * 72 / columns  # points
+    if step > 16:
+        for row, column in np.argwhere(percent > 0):
+            axes.text(
+                column,
+                row,
+                f"{percent[row, column]:.0f}",
+                fontsize=min(step / 3, 7),
+                color="white" if percent[row, column] > 40 else "black",
+                ha="center",
+                va="center",
+            )
+    size = min(step * 0.92, 7)
+    axes.set_xticks(range(columns), matrix.columns, fontsize=size, rotation=90 if step < 20 else 0)
+    axes.set_yticks(range(rows), matrix.index, fontsize=size)
+    axes.tick_params(length=0, pad=1.5)
+    axes.grid(visible=False)
+    continent = places.countries()["continent"].reindex(matrix.index).fillna("").to_numpy()
+    starts = np.flatnonzero(np.r_[True, continent[1:] != continent[:-1]])
+    for start in starts[1:] - 0.5:
+        axes.axhline(start, color=_GREY, linewidth=0.4)
+        axes.axvline(start, color=_GREY, linewidth=0.4)
+    ends = np.r_[starts[1:], rows]
+    names = [textwrap.fill(continent[start].partition(" (")[0], 8) for start in starts]
+    lines = [name.count("\n") + 1 for name in names]
+    for middle, name in zip(_apart((starts + ends - 1) / 2, lines, 8.2 * columns / (side * 72)), names, strict=True):
+        axes.annotate(
+            name,
+            (columns - 0.5, middle),
+            xytext=(3, 0),
+            textcoords="offset points",
+            fontsize=6.3,
+            linespacing=1.05,
+            va="center",
+            annotation_clip=False,
+        )
+    axes.set_ylabel("True country", labelpad=2)
+    axes.set_xlabel("Country guessed", labelpad=2)
+    axes.set_title(title)
+    bar_axes = figure.add_axes((left / width, 0.37 / height, side / width, 0.08 / height))
+    bar = figure.colorbar(image, cax=bar_axes, orientation="horizontal", label="Photos of the true country (%)")
+    bar.outline.set_visible(False)
+    return _finished(figure)
+
+
+@_styled
+def confusion_bars(table: pd.DataFrame, title: str = "", *, shown: int = 20, width: float = DOUBLE_COLUMN) -> Figure:
+    """Most frequent confusions: a bar for the photos of each pair, and their share of the photos of the true class.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`helpers.class_metrics.confusions`, with names for ``truth`` and ``guess``; without rows, the figure
+        says so.
+    title : str
+    shown : int
+        Most pairs to draw; the others are counted below.
+    width : float
+        Of the figure, in inches.
+    """
+    top, others = table[:shown], table[shown:]
+    note = f"\nother pairs ({len(others):,}): {others['photos'].sum():,} photos" if len(others) else ""
+    height = 0.75 + 0.19 * max(len(top), 1) + (0.13 if note else 0) + (0.2 if title else 0)
+    figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
+    rows = np.arange(len(top))
+    bars = axes.barh(rows, top["photos"], color=PALETTE[1], height=0.72)
+    labels = [f"{photos:,} ({100 * share:.0f} %)" for photos, share in zip(top["photos"], top["share"], strict=True)]
+    axes.bar_label(bars, labels, padding=3, fontsize=7)
+    if not len(top):
+        axes.text(0.5, 0.5, "no photo is named wrong", transform=axes.transAxes, ha="center", va="center")
+    longest = 32 if width > 5 else 16
+    names = [
+        [name if len(name) <= longest else f"{name[: longest - 1].rstrip()}…" for name in top[end]]
+        for end in ("truth", "guess")
+    ]
+    axes.set_yticks(rows, [f"{truth} → {guess}" for truth, guess in zip(*names, strict=True)])
+    axes.set_ylim(max(len(top), 1) - 0.4, -0.6)
+    axes.set_xlim(0, 1.25 * max(top["photos"].max() if len(top) else 0, 1))  # room for the labels
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    label = "Photos of the first, placed in the second\n(% of all photos of the first)" + note
+    axes.set_xlabel(label, loc="center" if width > 5 else "right")
+    axes.set_title(title)
+    return _finished(figure)
+
+
+@_styled
+def class_recalls(table: pd.DataFrame, title: str = "", *, shown: int = 40, width: float = DOUBLE_COLUMN) -> Figure:
+    """How often photos of each class are named right, the best named first, dots as large as photos are many.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`helpers.class_metrics.per_class`.
+    title : str
+    shown : int
+        Most classes to draw, those with most photos; the others are summed up below.
+    width : float
+        Of the figure, in inches.
+    """
+    named = table[table["photos"] > 0].sort_values(["photos", "title"], ascending=[False, True])
+    top, others = named[:shown].sort_values(["top_1", "photos"], ascending=False, kind="stable"), named[shown:]
+    photos = int(others["photos"].sum())
+    right = 100 * float((others["top_1"] * others["photos"]).sum()) / max(photos, 1)
+    note = f"\nothers ({len(others):,}): {photos:,} photos, {right:.0f} % right" if len(others) else ""
+    height = 0.9 + 0.155 * max(len(top), 1) + (0.13 if note else 0) + (0.2 if title else 0)
+    figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
+    rows = np.arange(len(top))
+    look: dict[str, Any] = {"clip_on": False, "zorder": 3}
+    area = 8 + 60 * top["photos"] / max(top["photos"].max() if len(top) else 0, 1)
+    axes.scatter(100 * top["top_1"], rows, s=area, color=PALETTE[0], linewidths=0, label="the first guess", **look)
+    if top["top_5"].notna().any():
+        axes.hlines(rows, 100 * top["top_1"], 100 * top["top_5"], color=_BAR, linewidth=1.2, zorder=2)
+        hollow: dict[str, Any] = {"facecolors": "white", "edgecolors": PALETTE[1], "label": "among five guesses"}
+        axes.scatter(100 * top["top_5"], rows, s=12, **hollow, **look)
+    longest = 46 if width > 5 else 24
+    names = [textwrap.shorten(str(name), longest, placeholder="…") for name in top["title"]]
+    axes.set_yticks(rows, [f"{name} ({count:,})" for name, count in zip(names, top["photos"], strict=True)])
+    axes.set_ylim(max(len(top), 1) - 0.4, -0.6)
+    axes.set_xlim(0, 100)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel("Photos named right (%)" + note, loc="center" if width > 5 else "right")
+    axes.set_title(title)
+    figure.legend(loc="outside lower center", ncols=2, handletextpad=0.2)
     return _finished(figure)
 
 
@@ -1122,6 +1410,32 @@ def _share_histogram(axes: Axes, values: NDArray[np.float64], edges: NDArray[np.
     axes.hist(values, list(edges), weights=np.full(len(values), 100 / len(values)), color=PALETTE[0], linewidth=0)
     axes.set_ylabel("Photos (%)")
     axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _by_continent(confusion: pd.DataFrame, fitting: int) -> pd.DataFrame:
+    """Countries with photos by continent, those with most photos first; what does not fit is ``other`` and last."""
+    photos = confusion.sum(axis=1)
+    known = photos[photos > 0].sort_index().sort_values(ascending=False, kind="stable")
+    extra = [column for column in confusion if column not in confusion.index]
+    kept = known.index[: fitting - 1 - len(extra)]
+    continent = places.countries()["continent"].reindex(kept).fillna("")
+    kept = kept[np.argsort(continent.to_numpy(dtype=str), kind="stable")]
+    row_name = {country: country for country in kept}
+    column_name = row_name | {column: column for column in extra}
+    grouped = confusion.groupby(lambda row: row_name.get(row, "other")).sum()
+    grouped = grouped.T.groupby(lambda column: column_name.get(column, "other")).sum().T
+    columns = [*kept, *(["other"] if grouped.get("other", pd.Series([0])).any() else []), *extra]
+    rows = [*kept, *(["other"] if len(known) > len(kept) else [])]
+    return grouped.reindex(index=rows, columns=columns, fill_value=0)
+
+
+def _apart(middles: NDArray[np.float64], lines: Sequence[int], line: float) -> NDArray[np.float64]:
+    """Middles of labels, moved down as far as it takes for none to cover the one above."""
+    placed, free = [], -np.inf
+    for middle, count in zip(middles, lines, strict=True):
+        placed.append(max(middle, free + count * line / 2))
+        free = placed[-1] + count * line / 2
+    return np.array(placed)
 
 
 def _dot_size(photos: int, width: float) -> float:

@@ -4,10 +4,11 @@ import zipfile
 
 import numpy as np
 import pandas as pd
+import photo_server
 import pytest
 from PIL import Image
 
-from helpers import data_lists, datasets, fetch, inputs, packing, paths, photos, toy_earth
+from helpers import data_lists, datasets, download, fetch, inputs, packing, paths, photos, sources, toy_earth
 
 GPS_IFD, EXIF_IFD = 0x8825, 0x8769
 EVERYTHING_TRAINS = {"validation_share": 0, "test_share": 0}
@@ -69,6 +70,46 @@ def test_a_folder_with_a_csv_file_becomes_a_list(root, album, truth):
     assert made.rows["split"].value_counts().to_dict() == {"train": 3, "validation": 1, "test": 1}
     data_lists.write(made.rows, made.header, paths.data_list("mine"))
     assert fetch.ensure(data_lists.read("mine"), "mine", album) == album
+
+
+def test_scenes_in_the_csv_file_go_into_the_list(root, album, truth):
+    for row, label in enumerate(["0", "2", "", "1", "2"]):
+        changed(truth, row, S3_Label=label, Prob_Urban="0.50")
+    made = datasets.make_list("mine", photo_root=album, truth=truth, **EVERYTHING_TRAINS)
+    assert list(made.rows.columns) == [*data_lists.COLUMNS, "s3_label", "prob_urban"]
+    data_lists.write(made.rows, made.header, paths.data_list("mine"))
+    assert data_lists.read("mine")["s3_label"].tolist() == ["0", "2", "", "1", "2"]
+    assert set(data_lists.read("mine")["prob_urban"]) == {"0.50"}
+
+
+def test_scenes_of_a_published_table_go_into_the_list_of_a_download(root, tmp_path):
+    with photo_server.running() as server:
+        names = ["photos/1.jpg", "photos/2.jpg", "photos/3.jpg"]
+        urls = csv_file(tmp_path, "".join(f"{name},{server.url(name)}\n" for name in names))
+        truth = tmp_path / "places365.csv"
+        truth.write_text(
+            "IMG_ID,AUTHOR,LAT,LON,S3_Label,S365_Label,Prob_indoor\n"
+            "photos/1.jpg,ann,1,2,0,150,0.90\nphotos/2.jpg,bob,3,4,2,,1e-5\nphotos/3.jpg,eve,5,6,,7,\n"
+        )
+        download.run(sources.find(str(urls), str(truth)), paths.photos("mine"), download.Settings(short_side=0))
+    rows = datasets.make_list("mine", **EVERYTHING_TRAINS).rows
+    assert rows["id"].tolist() == ["photos/1", "photos/2", "photos/3"]
+    assert rows[["s3_label", "s365_label", "prob_indoor"]].to_numpy().tolist() == [
+        ["0", "150", "0.90"],
+        ["2", "", "1e-5"],
+        ["", "7", ""],
+    ]
+    assert "s16_label" not in rows
+
+
+def test_scenes_of_photos_that_are_packed_go_into_their_list(root, album, truth):
+    for row in range(5):
+        changed(truth, row, s16_label=str(row))
+    download.run(sources.find(str(album), str(truth)), paths.photos("mine"), download.Settings(short_side=0))
+    rows = datasets.make_list("mine", **EVERYTHING_TRAINS).rows
+    assert dict(zip(rows["id"], rows["s16_label"], strict=True)) == {
+        "a/0": "0", "a/2": "1", "a/4": "2", "b/1": "3", "b/3": "4"
+    }  # fmt: skip
 
 
 def test_the_header_says_how_the_list_was_made_but_not_where(album, truth):
@@ -147,6 +188,10 @@ def test_nothing_left_is_an_error_under_any_policy(album, truth):
         ({"path": "a/0.jpg"}, r"the path 'a/0\.jpg' occurs more than once"),
         ({"id": "one"}, "the id 'one' occurs more than once"),
         ({"split": "holdout"}, "the split 'holdout': it must be one of"),
+        (
+            {"s3_label": "urban"},
+            r"truth\.csv': photo .* has the s3_label 'urban': it must be a whole number from 0 to 2",
+        ),
     ],
 )
 def test_an_unsound_table_is_never_left_out(album, truth, policy, values, message):
@@ -302,7 +347,7 @@ def test_the_same_photos_loose_in_a_zip_a_tar_and_shards_make_the_same_list(root
     packing.pack(rows, album, tmp_path / "shards", short_side=0, photos_per_shard=2)
     assert fingerprint(tmp_path / "shards", truth=None)[0] == loose
     views = [
-        inputs.PhotoViews(rows, photo_root, 24, "random", seed=1)
+        inputs.PhotoViews(rows, photo_root, 24, "crop+flip", seed=1)
         for photo_root in (album, tmp_path / "album.zip", tmp_path / "album.tar", tmp_path / "shards")
     ]
     for number in range(len(rows)):

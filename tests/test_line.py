@@ -13,9 +13,10 @@ import pandas as pd
 import photo_server
 import pytest
 
-from helpers import data_lists, fetch, metrics, notebooks, paths
+from helpers import data_lists, fetch, metrics, notebooks, paths, scenes
 
 TINY, FETCHED, COLLECTED = "toy-earth-tiny", "rehearsal", "street-photos"
+NETWORKS = [{}, *({"scene": scene} for scene in scenes.SCENES), {"multitask": True}, {"partition": "region"}]
 THRESHOLDS = {"min_photos": 1, "max_photos_coarse": 40, "max_photos_middle": 20, "max_photos_fine": 10}
 
 
@@ -37,9 +38,30 @@ def line(tmp_path_factory):
             notebooks.run("01_data/collect", {"dataset": COLLECTED, "place_count": 2, "api": answers})
         notebooks.run("02_scenes/classify_scenes", {"dataset": TINY})
         notebooks.run("03_partitioning/build_cells", {"dataset": TINY, **THRESHOLDS})
-        notebooks.run("04_training/train", {"dataset": TINY, "epochs": 2, "image_size": 64})
-        notebooks.run("05_evaluation/evaluate", {"dataset": TINY, "run": f"{TINY}-multi", "resamples": 50})
+        notebooks.run("03_partitioning/build_regions", {"dataset": TINY})
+        for network in NETWORKS:
+            notebooks.run("04_training/train", {"dataset": TINY, "epochs": 2, "image_size": 64, **network})
+        for name in ("multi", "multi-{scene}", "multi-mtn", "region"):
+            notebooks.run("05_evaluation/evaluate", {"dataset": TINY, "run": f"{TINY}-{name}", "resamples": 50})
+        notebooks.run("05_evaluation/evaluate_countries", {"dataset": TINY, "run": f"{TINY}-region", "resamples": 50})
+        runs = ",".join(f"{TINY}-{name}" for name in ("multi", "multi-{scene}", "multi-mtn", "region"))
+        notebooks.run("05_evaluation/paper_table", {"dataset": TINY, "runs": runs, "resamples": 50})
+        predictions = published(root / "published" / "model.csv", paths.results(f"{TINY}-multi", TINY))
+        notebooks.run("05_evaluation/published_results", {"predictions": str(predictions), "resamples": 50})
         yield root
+
+
+def published(file, results):
+    """The predictions of a run in the published form."""
+    table = pd.read_parquet(results / "predictions.parquet")
+    columns = {
+        "img_id": table["id"] + ".jpg", "gt_lat": table["latitude"], "predicted_lat": table["predicted_latitude"],
+        "gt_long": table["longitude"], "predicted_long": table["predicted_longitude"],
+        "great_circle_distance": table["distance_km"].round(2),
+    }  # fmt: skip
+    file.parent.mkdir()
+    pd.DataFrame(columns).to_csv(file, index=False)
+    return file.parent
 
 
 @pytest.fixture
@@ -58,17 +80,42 @@ OUTPUTS = {
     "01_data/balance": ["balance.csv", "balance.png", "splits.csv", "before.png", "after.png"],
     "01_data/explore": ["countries.csv", "regions.csv", "leakage.csv", "nearest_training.png", "resolution.png"],
     "01_data/make_list": ["map.png", "density.png", "photos.png"],
-    "02_scenes/classify_scenes": ["scenes.parquet", "scenes.png"],
+    "02_scenes/classify_scenes": ["scenes.parquet", "scenes.png", "certainty.png", "photos_by_scene.png"],
     "03_partitioning/build_cells": ["coarse.csv", "middle.csv", "fine.csv", "labels.parquet", "cells.png"],
+    "03_partitioning/build_regions": [
+        "country.csv",
+        "region.csv",
+        "labels.parquet",
+        "country_distances.csv",
+        "region_distances.csv",
+        "countries.png",
+        "regions.png",
+        "centroids.png",
+    ],
     "04_training/train": ["model.safetensors", "config.json", "README.md", "metrics.jsonl", "curves.png", "train.log"],
     "05_evaluation/evaluate": ["predictions.parquet", "accuracy.csv", "accuracy.md", "accuracy.png", "map.png"],
+    "05_evaluation/evaluate_countries": [
+        "classes.csv",
+        "classes.md",
+        "countries.csv",
+        "countries.png",
+        "confusion.csv",
+        "confusion.png",
+        "confusions.csv",
+        "confusions.png",
+        "guesses.parquet",
+    ],
+    "05_evaluation/paper_table": ["accuracy.csv", "accuracy.md", "paired.csv", "rows.csv", "accuracy.png"],
+    "05_evaluation/published_results": ["accuracy.csv", "accuracy.md", "accuracy_intervals.csv", "checks.csv"],
 }
+RUNS = {"05_evaluation/evaluate_countries": f"{TINY}-region"}
 
 
 @pytest.mark.parametrize("notebook", notebooks.OUTPUTS)
 def test_each_stage_writes_what_it_promises_with_a_manifest(root, notebook):
     dataset = DATASETS.get(notebook, TINY)
-    parameters = {**notebooks.defaults(notebook), "dataset": dataset, "run_name": "", "run": f"{TINY}-multi"}
+    run = RUNS.get(notebook, f"{TINY}-multi")
+    parameters = {**notebooks.defaults(notebook), "dataset": dataset, "run_name": "", "run": run}
     folder = notebooks.OUTPUTS[notebook](parameters)
     executed = f"{notebook.split('/')[1]}.ipynb"
     assert {*OUTPUTS[notebook], "manifest.json", executed} <= {file.name for file in folder.iterdir()}
@@ -95,6 +142,31 @@ def test_the_accuracy_table_follows_from_the_predictions(root):
     row = table.set_index("model").loc["f*"]
     assert row["within_2500km"] == np.mean(distance_km <= 2500)
     assert row["median_km"] == pytest.approx(np.median(distance_km))
+
+
+def test_the_papers_table_has_a_row_for_every_answer(root):
+    table = pd.read_csv(paths.paper_table(TINY) / "accuracy.csv").set_index("model")
+    letters = ("c", "m", "f", "f*")
+    networks = [f"{network}(M, {letter}{scenes})" for network, scenes in
+                [("base", ""), ("ISN", ", S3"), ("MTN", "")] for letter in letters]  # fmt: skip
+    assert table.index[: len(networks)].tolist() == networks
+    assert table.index[len(networks)].startswith("region")
+    predictions = pd.read_parquet(paths.results(f"{TINY}-multi-{{scene}}", TINY) / "predictions.parquet")
+    assert table.loc["ISN(M, f*, S3)", "median_km"] == pytest.approx(predictions["distance_km"].median())
+
+
+def test_published_predictions_give_the_accuracies_of_the_evaluation_that_they_are_of(root):
+    found = pd.read_csv(paths.published() / "accuracy.csv")
+    expected = pd.read_csv(paths.results(f"{TINY}-multi", TINY) / "accuracy.csv")
+    assert list(found.columns) == list(expected.columns)
+    assert found["model"].tolist() == ["model"]
+    row = expected[expected["model"] == "f*"].assign(model="model")
+    pd.testing.assert_frame_equal(found, row.reset_index(drop=True))
+
+
+def test_a_multi_task_network_names_scenes(root):
+    predictions = pd.read_parquet(paths.results(f"{TINY}-multi-mtn", TINY) / "predictions.parquet")
+    assert set(predictions["predicted_scene"]) <= set(scenes.SCENES)
 
 
 def test_a_second_run_recomputes_nothing(root, capsys):

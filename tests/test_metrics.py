@@ -1,26 +1,16 @@
-"""Distances, accuracies and intervals: known values, properties, and the published table."""
+"""Distances, accuracies and intervals: known values and properties."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import metrics, paths
+from helpers import metrics
 
 LATITUDE = st.floats(-90, 90)
 LONGITUDE = st.floats(-180, 180)
 HALF_ROUND_KM = np.pi * 6371
-
-# Per cent within 1, 25, 200, 750, 2500 km, and mean km, on the 237 photos of Im2GPS (Müller-Budack et al., 2018).
-PUBLISHED = {
-    "base-vgg-c_L-m": (7.6, 22.8, 35.0, 50.6, 66.7, 3356.84),
-    "base-vgg_L-m": (8.9, 26.6, 36.7, 50.6, 65.8, 3342.11),
-    "base_L-m": (13.5, 36.3, 50.6, 64.1, 79.7, 1999.38),
-    "base_M-m": (13.5, 35.0, 49.8, 64.1, 79.7, 1827.76),
-    "base_M-fstar": (15.2, 40.9, 51.5, 65.4, 78.5, 1905.31),
-    "ISNs_M-fstar-S3": (16.9, 43.0, 51.9, 66.7, 80.2, 1732.86),
-}
 
 
 def chord_km(latitude_1, longitude_1, latitude_2, longitude_2):
@@ -124,25 +114,6 @@ def test_distances_that_are_none_are_refused(distances, message):
         metrics.accuracy_table(distances)
 
 
-@pytest.mark.parametrize("model", PUBLISHED)
-def test_published_predictions_give_the_published_table_to_the_decimal(model):
-    folder = paths.SOURCE.parent / "shared" / "published" / "results" / "im2gps"
-    if not folder.is_dir():
-        pytest.skip(f"the published predictions are not at {folder}")
-    rows = (folder / f"{model}.csv").read_text().split("\n\n")[0]  # a summary follows after a blank line
-    table = pd.DataFrame([line.split(",") for line in rows.splitlines()[1:]], columns=rows.split("\n", 1)[0].split(","))
-    numbers = table.drop(columns="img_id").astype(float)
-    distance = metrics.great_circle_km(
-        numbers["gt_lat"], numbers["gt_long"], numbers["predicted_lat"], numbers["predicted_long"]
-    )
-    # The published distances are rounded to two places, the published coordinates to six.
-    np.testing.assert_allclose(distance, numbers["great_circle_distance"], atol=0.0051)
-    row = metrics.accuracy_table({model: distance}).iloc[0]
-    assert row["photos"] == 237
-    assert [round(100 * row[share], 1) for share in metrics.SHARES] == list(PUBLISHED[model][:5])
-    assert round(row["mean_km"], 2) == PUBLISHED[model][5]
-
-
 def errors_by_author(photos_each, authors, rng):
     """Photos of one author err alike."""
     typical = rng.lognormal(6, 2, size=authors)
@@ -233,4 +204,144 @@ def test_confidence_quarters_are_equal_and_ordered():
     quarters = metrics.confidence_quarters(np.random.default_rng(1).random(400))
     assert pd.Series(quarters).value_counts().tolist() == [100] * 4
     assert len(metrics.confidence_quarters([0.5])) == 1
+    numbered = metrics.confidence_quarters(np.arange(403))
+    assert numbered.tolist() == sorted(numbered)
+    assert sorted(pd.Series(numbered).value_counts()) == [100, 101, 101, 101]
     assert len(metrics.confidence_quarters([])) == 0
+
+
+@given(st.lists(st.sampled_from([0.1, 0.2, 0.5, 0.9, np.nan]), max_size=30), st.randoms(use_true_random=False))
+def test_equal_confidences_share_a_quarter_whatever_the_order_of_the_rows(confidence, random):
+    order = random.sample(range(len(confidence)), len(confidence))
+    quarters = metrics.confidence_quarters(confidence)
+    shuffled = metrics.confidence_quarters(np.array(confidence)[order])
+    assert shuffled.tolist() == quarters[order].tolist()
+    assert (pd.Series(quarters).groupby(pd.Series(confidence, dtype=float), dropna=False).nunique() == 1).all()
+    assert ((quarters == "no confidence") == np.isnan(confidence)).all()
+
+
+@given(st.lists(st.sampled_from(["ann", " bob", "", None, "cyd "]), min_size=1), st.randoms(use_true_random=False))
+def test_authors_are_numbered_without_gaps_and_unknown_ones_in_the_order_asked_for(author, random):
+    order = random.sample(range(len(author)), len(author))
+    number = metrics.author_numbers(author, order)
+    assert sorted(set(number)) == list(range(number.max() + 1))
+    names = [(name or "").strip() for name in author]
+    known = sorted(set(names) - {""})
+    assert [number[photo] for photo in order if not names[photo]] == list(range(len(known), number.max() + 1))
+    assert all(number[photo] == known.index(name) for photo, name in enumerate(names) if name)
+
+
+def two_models(rng, authors=25, photos_each=4):
+    one, author = errors_by_author(photos_each, authors, rng)
+    two = np.minimum(one * rng.lognormal(0.2, 0.4, len(one)), 20_000)
+    return {"one": one, "two": two}, author
+
+
+def figures_of(distance):
+    return np.array([*metrics.accuracy(distance), np.median(distance), distance.mean()])
+
+
+def test_paired_differences_equal_plainly_judging_both_models_on_the_same_drawn_authors():
+    models, author = two_models(np.random.default_rng(1))
+    keep = np.arange(len(author)) % 7 != 0  # so that authors differ in their number of photos
+    models, author = {model: distance[keep] for model, distance in models.items()}, author[keep]
+    names, rng, plain = np.unique(author), np.random.default_rng(7), []
+    for _ in range(50):
+        drawn = names[rng.integers(len(names), size=len(names))]
+        rows = np.concatenate([np.flatnonzero(author == name) for name in drawn])
+        plain.append(figures_of(models["one"][rows]) - figures_of(models["two"][rows]))
+    low, high = np.quantile(plain, [0.025, 0.975], axis=0)
+    table = metrics.paired_differences(models, author, 50, seed=7)
+    assert table["figure"].tolist() == list(metrics.FIGURES)
+    np.testing.assert_allclose(table["low"], low, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(table["high"], high, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(table["difference"], figures_of(models["one"]) - figures_of(models["two"]))
+    assert table["excludes_0"].tolist() == [bool(lo > 0 or hi < 0) for lo, hi in zip(low, high, strict=True)]
+    assert table["excludes_0"].any()
+
+
+def test_a_pair_is_told_apart_where_the_intervals_of_its_models_overlap():
+    rng = np.random.default_rng(4)
+    distance, author = errors_by_author(4, 40, rng)
+    models = {"good": distance, "bad": np.minimum(distance * 1.1 + 1, 20_000)}
+    intervals = metrics.interval_table(models, author, 200, seed=7).set_index("model")
+    assert intervals.loc["good", "mean_km_high"] > intervals.loc["bad", "mean_km_low"]
+    pair = metrics.paired_differences(models, author, 200, seed=7).set_index("figure")
+    assert pair.loc["mean_km", "excludes_0"]
+    assert pair.loc["mean_km", "high"] < 0
+
+
+@settings(max_examples=30)
+@given(st.randoms(use_true_random=False))
+def test_paired_differences_do_not_depend_on_the_rows_order_nor_on_other_models(random):
+    models, author = two_models(np.random.default_rng(2), authors=12)
+    author = np.where(np.arange(len(author)) % 5 == 0, "", author)
+    order = random.sample(range(len(author)), len(author))
+    one = metrics.paired_differences(models, author, 5, seed=7)
+    shuffled = {model: distance[order] for model, distance in models.items()} | {"three": models["one"][order] / 2}
+    two = metrics.paired_differences(shuffled, author[order], 5, seed=7)
+    pd.testing.assert_frame_equal(one, two[: len(one)], check_exact=True)
+    against = metrics.paired_differences(shuffled, author[order], 5, seed=7, reference="two")
+    pd.testing.assert_frame_equal(one, against[: len(one)], check_exact=True)
+    assert against["model"].unique().tolist() == ["one", "three"]
+    assert two[["model", "other"]].drop_duplicates().to_numpy().tolist() == [
+        ["one", "two"], ["one", "three"], ["two", "three"],
+    ]  # fmt: skip
+
+
+def test_a_model_does_not_differ_from_itself_and_an_exchanged_pair_only_in_sign():
+    models, author = two_models(np.random.default_rng(3))
+    same = metrics.paired_differences({"a": models["one"], "b": models["one"]}, author, 20, seed=7)
+    assert (same[["difference", "low", "high"]] == 0).all(axis=None)
+    assert not same["excludes_0"].any()
+    there = metrics.paired_differences(models, author, 20, seed=7)
+    back = metrics.paired_differences({"two": models["two"], "one": models["one"]}, author, 20, seed=7)
+    np.testing.assert_allclose(back[["difference", "low", "high"]], -there[["difference", "high", "low"]], atol=1e-9)
+
+
+def test_a_pair_is_compared_on_the_photos_that_both_have():
+    models, author = two_models(np.random.default_rng(5))
+    missing = {"one": np.where(np.arange(100) < 10, np.nan, models["one"]), "two": models["two"].copy()}
+    missing["two"][90:] = np.nan
+    table = metrics.paired_differences(missing, author, 20, seed=7)
+    assert (table["photos"] == 80).all()
+    shared = metrics.paired_differences({m: d[10:90] for m, d in models.items()}, author[10:90], 20, seed=7)
+    pd.testing.assert_frame_equal(table, shared, check_exact=True)
+
+
+def test_pairs_of_one_author_have_no_interval_and_one_model_has_no_pair():
+    table = metrics.paired_differences({"a": [1.0, 2.0], "b": [2.0, 3.0]}, ["ann", "ann"], seed=7)
+    assert table[["low", "high"]].isna().all(axis=None)
+    assert not table["excludes_0"].any()
+    assert "nan" not in metrics.differences_markdown(table)
+    alone = metrics.paired_differences({"a": [1.0, 2.0]}, ["ann", "bob"], seed=7)
+    assert alone.empty
+    assert list(alone.columns) == list(table.columns)
+    assert metrics.differences_markdown(alone).startswith("One model")
+
+
+@pytest.mark.parametrize(
+    ("models", "author", "message"),
+    [
+        ({"a": [1, 2], "b": [1]}, ["ann", "bob"], "models 'a' and 'b' have 2 and 1 distances, and there are 2 authors"),
+        ({"a": [1, np.nan], "b": [np.nan, 1]}, ["ann", "bob"], "models 'a' and 'b' share no photo"),
+        ({"a": [1, -1], "b": [1, 1]}, ["ann", "bob"], "model 'a': distance number 1 is -1.0 km"),
+        ({"a": [1, 1], "c": [1, 1]}, ["ann", "bob"], "no model 'b' to compare with: there are a, c"),
+    ],
+)
+def test_pairs_that_cannot_be_compared_are_refused(models, author, message):
+    with pytest.raises(ValueError, match=message):
+        metrics.paired_differences(models, author, 5, seed=7, reference="b")
+
+
+def test_the_markdown_of_differences_is_bold_where_an_interval_excludes_0():
+    authors = [f"author {number}" for number in range(20)]
+    models = {"near": np.full(20, 10.0), "far": np.full(20, 300.0)}
+    head, _, row, *_ = metrics.differences_markdown(
+        metrics.paired_differences(models, authors, 20, seed=7)
+    ).splitlines()
+    assert head.startswith("| model | compared with | photos | 1 km | 25 km |")
+    assert row == (
+        "| near | far | 20 | +0.0 [+0.0, +0.0] | **+100.0** [+100.0, +100.0] | **+100.0** [+100.0, +100.0] "
+        "| +0.0 [+0.0, +0.0] | +0.0 [+0.0, +0.0] | **-290** [-290, -290] | **-290** [-290, -290] |"
+    )

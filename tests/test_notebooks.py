@@ -44,7 +44,8 @@ class TestSource:
     def test_it_has_one_cell_of_plain_parameters_before_any_other_code(self, path):
         cells = code_cells(path)
         assert ["parameters" in cell.metadata.get("tags", []) for cell in cells] == [True] + [False] * (len(cells) - 1)
-        assert notebooks.defaults(f"{path.parent.name}/{path.stem}")["dataset"] in ("toy-earth", *NEW_DATASETS)
+        parameters = notebooks.defaults(f"{path.parent.name}/{path.stem}")
+        assert parameters.get("dataset", "toy-earth") in ("toy-earth", *NEW_DATASETS)
 
     def test_it_checks_its_parameters_before_it_works(self, path):
         name = f"{path.parent.name}/{path.stem}"
@@ -132,7 +133,8 @@ def test_the_demo_runs_the_line_in_order():
         ("partitions = 'multi'", "no parameter 'partitions', did you mean 'partition'"),
         ("epoch = 3", "did you mean 'epochs'"),
         ("partition = 'mutli'", "partition cannot be 'mutli', did you mean 'multi'"),
-        ("architecture = 'resnet5'", "did you mean 'resnet50'"),
+        ("scene = 'outdoor'", "scene cannot be 'outdoor'"),
+        ("objective = 'haversine'", "did you mean 'haversine_smoothed'"),
         ("epochs = 'many'", "epochs takes a whole number, not negative, such as 15, not 'many'"),
         ("epochs = 2.5", "epochs takes a whole number"),
         ("epochs = True", "epochs takes a whole number"),

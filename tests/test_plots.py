@@ -1,6 +1,7 @@
 """Figures hold the data they were given, maps are right at the date line and the poles, files are reproducible."""
 
 import errno
+import itertools
 import subprocess
 import sys
 
@@ -44,6 +45,12 @@ def table(models, intervals=True):
     return metrics.interval_table(distances, np.arange(60) % 12, 50, seed=7)
 
 
+def compared(models, reference=None):
+    rng = np.random.default_rng(5)
+    distance_km = {model: rng.uniform(0, 4000, 40) for model in models}
+    return metrics.paired_differences(distance_km, [None] * 40, 20, seed=7, reference=reference)
+
+
 def curves(epochs):
     epoch = np.arange(1, epochs + 1)
     columns = {"epoch": epoch, "train_loss": 9 / epoch, "validation_loss": 10 / epoch}
@@ -67,6 +74,25 @@ def balance(countries):
     return table.assign(share_before=photos / photos.sum(), share_after=after / after.sum())
 
 
+def confused(codes, photos=40):
+    """Photos by true country and guess: each country is right in `photos` and wrong in as many, one for the next."""
+    size = len(codes)
+    counts = photos * (np.eye(size, dtype=int) + np.roll(np.eye(size, dtype=int), 1, axis=1))
+    return pd.DataFrame(counts - np.arange(size)[:, None] // 8 * (counts > 0), codes, codes)
+
+
+def recalls(names):
+    """Photos, recall and top 5 of each class, the first with most photos and named best."""
+    share = np.linspace(0.9, 0, len(names))
+    photos = np.arange(len(names), 0, -1) ** 2
+    return pd.DataFrame({"title": names, "photos": photos, "top_1": share, "top_5": share + 0.1})
+
+
+def scene_shares(shares):
+    table = pd.DataFrame(shares, columns=["p_indoor", "p_natural", "p_urban"])
+    return table.assign(scene=table.idxmax(axis=1).str.removeprefix("p_"))
+
+
 def cell_polygon(cell_id):
     cell = s2sphere.Cell(cell_id)
     corners = [s2sphere.LatLng.from_point(cell.get_vertex(corner)) for corner in range(4)]
@@ -86,6 +112,9 @@ def one_of_each(width):
     names = [f"a partition, an architecture and a recipe, {number}" for number in range(9)]
     yield plots.accuracy_plot(table(["f*"], intervals=False).head(1), width=width)
     yield plots.accuracy_plot(table([*names, metrics.MOST_LIKELY_CELL]), "a test set", width=width)
+    yield plots.difference_plot(compared(names[:2]), width=width)
+    yield plots.difference_plot(compared(names), "every pair", width=width)
+    yield plots.difference_plot(compared(names, reference=names[3]), "against one", width=width)
     yield plots.error_map([10], [179], [-20], [-170], width=width)
     yield plots.error_map(*some, "errors", width=width)
     yield plots.density_map([10], [179], width=width)
@@ -113,9 +142,22 @@ def one_of_each(width):
     yield plots.photo_rows(
         {"2 bits": ([photo] * 6, ["an id that is too long for its photo"] * 6)}, columns=8, together=2, width=width
     )
+    yield plots.augmentation_rows({"none": [photo], "crop+flip": [photo]}, width=width)
+    yield plots.augmentation_rows({"none": [photo], "crop+flip": [photo] * 12}, "twelve epochs", width=width)
     yield plots.measure_histograms({"Channel variance": [30.0]}, [150], width=width)
     yield plots.measure_histograms({"one": 30 * some[0] ** 2, "other": [0, 1, 1e4]}, [0, 30], "measures", width=width)
     yield plots.scene_bars(pd.DataFrame({"indoor": [1, 0], "urban": [2, 0]}, index=["train", "test"]), width=width)
+    yield plots.scene_certainty(scene_shares([[0.2, 0.1, 0.7]]), width=width)
+    yield plots.scene_certainty(scene_shares(rng.dirichlet([1, 1, 1], 300)), "scenes", width=width)
+    countries = places.countries().query("continent != 'Antarctica'")
+    for codes in (["FR"], ["FR", "JP"], countries.index[:15], countries.index[:90], countries.index[:200]):
+        yield plots.country_matrix(confused(codes), "a matrix" * (len(codes) > 2), width=width)
+    yield plots.country_matrix(pd.DataFrame([[0, 1], [0, 0]], ["FR", "JP"], ["FR", "none"]), width=width)
+    longest = countries["name"].str.len().sort_values().index[::-1]
+    pairs = pd.DataFrame({"truth": countries["name"][longest], "guess": "France", "photos": 1_200, "share": 1.0})
+    for number in (0, 1, 200):
+        yield plots.confusion_bars(pairs[:number], "pairs" * (number > 1), width=width)
+        yield plots.class_recalls(recalls(pairs["truth"][:number].tolist()), "recall" * (number > 1), width=width)
     yield plots.split_shares(named_counts(["Andorra"])[["train"]], width=width)
     yield plots.split_shares(named_counts(["", *names * 4, "Saint Helena, Ascension"]), "countries", width=width)
     yield plots.split_shares(named_counts([""]), width=width)
@@ -159,6 +201,29 @@ def test_accuracy_plot_shows_the_tables_figures():
     (legend,) = figure.legends
     order = frame.sort_values("within_2500km", ascending=False)["model"].to_list()
     assert [text.get_text() for text in legend.get_texts()] == order
+
+
+def test_difference_plot_shows_each_pairs_differences_filled_where_they_exclude_0():
+    table = compared(["a", "b", "c"], reference="b")
+    table.loc[table["figure"] == "within_750km", ["low", "high", "excludes_0"]] = [0.1, 0.2, True]
+    figure = plots.difference_plot(table)
+    assert [axes.get_title("left") for axes in figure.axes] == ["1 km", "25 km", "200 km", "750 km", "2,500 km"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["a", "c"]
+    for share, axes in zip(metrics.SHARES, figure.axes, strict=True):
+        rows = table[table["figure"] == share]
+        zero, *drawn = axes.lines
+        assert zero.get_xdata() == [0, 0]
+        for line, interval in zip(drawn[::2], rows[["low", "high"]].to_numpy(), strict=True):
+            np.testing.assert_allclose(line.get_xdata(), 100 * interval)
+        np.testing.assert_allclose([dot.get_xdata()[0] for dot in drawn[1::2]], 100 * rows["difference"])
+        filled = [dot.get_markerfacecolor() != "white" for dot in drawn[1::2]]
+        assert filled == rows["excludes_0"].tolist()
+    (legend,) = figure.legends
+    assert legend.get_title().get_text() == "Difference from b (percentage points)"
+    every = plots.difference_plot(compared(["a", "b", "c"])).axes[0]
+    assert [label.get_text() for label in every.get_yticklabels()] == ["a less b", "a less c", "b less c"]
+    with pytest.raises(ValueError, match="give at least two models"):
+        plots.difference_plot(compared(["a"]))
 
 
 def test_baselines_are_grey_and_dashed_and_no_two_models_look_alike():
@@ -388,6 +453,19 @@ def test_scene_bars_add_up_and_refuse_more_scenes_than_colours():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["train (2)", "validation (3)", "test (1)"]
 
 
+def test_scene_certainty_shows_how_sure_and_how_many_pass_the_threshold():
+    shares = scene_shares([[0.6, 0.35, 0.05], [0.82, 0.08, 0.1], [0.05, 0.95, 0.0], [0.3, 0.3, 0.4]])
+    unknown = pd.DataFrame({"scene": [None], "p_indoor": [np.nan], "p_natural": [np.nan], "p_urban": [np.nan]})
+    figure = plots.scene_certainty(pd.concat([shares, unknown]))
+    sure, enough = figure.axes
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["indoor (2)", "natural (1)", "urban (1)"]
+    indoor = sure.patches[0].get_data()
+    assert dict(zip(indoor.edges.round(2), indoor.values, strict=False))[0.8] == 50
+    above = {line.get_color(): np.interp(0.3, *line.get_data()) for line in enough.lines[:3]}
+    assert list(above.values()) == pytest.approx([50, 50, 25])  # 0.3 itself is not above it
+    assert indoor.values.sum() == pytest.approx(100)
+
+
 def test_split_shares_are_of_all_photos_and_of_each_split_and_count_what_they_do_not_draw():
     counts = pd.DataFrame(
         {"train": [60, 10, 4, 6], "validation": [0, 5, 0, 5], "test": [5, 4, 1, 0]},
@@ -548,6 +626,17 @@ def test_photo_rows_refuse_what_does_not_fit():
         plots.photo_rows({"a row": ([photo] * 4, ["one"] * 4)}, columns=3)
 
 
+def test_rows_of_augmentations_begin_with_the_photo_as_it_is():
+    shades = [np.full((4, 4, 3), shade, dtype=np.uint8) for shade in range(6)]
+    views = {"none": shades[:1], "crop+flip": shades[1:3], "crop+rotation+colour": shades[3:]}
+    (axes,) = plots.augmentation_rows(views).axes
+    drawn = [artist for artist in axes.get_children() if isinstance(artist, AxesImage)]
+    assert [np.asarray(image.get_array()).mean() for image in drawn] == [0, 1, 2, 0, 3, 4, 5]
+    captions = [text.get_text() for text in axes.texts]
+    assert captions[:4] == ["crop+flip", "none", "epoch 1", "epoch 2"]
+    assert captions[4:] == ["crop+rotation+colour", "none", "epoch 1", "epoch 2", "epoch 3"]
+
+
 def test_measure_histograms_mark_the_threshold_and_say_what_is_below():
     figure = plots.measure_histograms({"dark": [0, 10, 100, 1000], "blurred": [50.0]}, [30, 0])
     dark, blurred = figure.axes
@@ -589,3 +678,85 @@ def test_the_map_of_regions_colours_those_that_have_photos():
     box = plots.project([south, north, south, north], [west, east, east, west])
     np.testing.assert_allclose([middle.x0, middle.x1], [box[:, 0].min(), box[:, 0].max()], atol=60)
     np.testing.assert_allclose([middle.y0, middle.y1], [box[:, 1].min(), box[:, 1].max()], atol=10)
+
+
+def test_a_country_matrix_is_in_per_cent_of_each_row_by_continent_and_photos():
+    codes = ["BR", "DE", "FR", "JP"]
+    counts = pd.DataFrame([[3, 0, 0, 1], [0, 10, 30, 0], [0, 0, 5, 0], [0, 0, 0, 0]], codes, codes)
+    axes, bar = plots.country_matrix(counts).axes
+    (image,) = axes.images
+    # Japan has no photos and so no row; Germany has more than France; South America comes after Europe.
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["DE", "FR", "BR"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["DE", "FR", "BR", "other"]
+    expected = [[25, 75, 0, 0], [0, 100, 0, 0], [0, 0, 75, 25]]
+    np.testing.assert_allclose(image.get_array().filled(0), expected)
+    assert image.get_array().mask.tolist() == [[share == 0 for share in row] for row in expected]
+    assert {text.get_text() for text in axes.texts} == {"25", "75", "100", "Europe", "South\nAmerica"}
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("Country guessed", "True country")
+    assert bar.get_xlabel() == "Photos of the true country (%)"
+
+
+def test_countries_that_are_too_many_to_read_are_one_row_and_one_column():
+    codes = places.countries().index[:200].tolist()
+    counts = confused(codes)
+    for width in WIDTHS:
+        (axes, _) = plots.country_matrix(counts, width=width).axes
+        rows, columns = (
+            [label.get_text() for label in labels] for labels in (axes.get_yticklabels(), axes.get_xticklabels())
+        )
+        assert rows == columns
+        assert rows[-1] == "other"
+        assert len(set(rows)) == len(rows)
+        dots = 72 * axes.get_position().width * width / len(rows)
+        assert 4.3 < dots < 5
+        kept = counts.sum(axis=1).sort_values(ascending=False, kind="stable").index[: len(rows) - 1]
+        assert set(rows[:-1]) == set(kept)
+        percent = axes.images[0].get_array().filled(0)
+        np.testing.assert_allclose(percent.sum(axis=1), 100)
+        others = counts.loc[~counts.index.isin(kept)]
+        assert percent[-1, -1] == pytest.approx(
+            100 * others.loc[:, others.index].to_numpy().sum() / others.to_numpy().sum()
+        )
+
+
+def test_photos_without_a_guess_have_a_column_of_their_own():
+    counts = pd.DataFrame([[1, 0, 3], [0, 2, 0]], ["FR", "JP"], ["FR", "JP", "none"])
+    (axes, _) = plots.country_matrix(counts).axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["JP", "FR", "none"]
+    np.testing.assert_allclose(axes.images[0].get_array().filled(0), [[100, 0, 0], [0, 25, 75]])
+
+
+def test_labels_of_small_continents_do_not_cover_one_another():
+    counts = confused(["DZ", "JP", "FR", "US", "FJ", "BR", "MU"])
+    for width in WIDTHS:
+        figure = plots.country_matrix(counts, width=width)
+        names = [text for text in figure.axes[0].texts if not text.get_text().isdigit()]
+        boxes = sorted((text.get_window_extent() for text in names), key=lambda box: -box.y0)
+        assert len(boxes) == 7
+        for above, below in itertools.pairwise(boxes):
+            assert below.y1 <= above.y0 + 1
+
+
+def test_confusions_are_counted_also_where_they_are_not_drawn():
+    table = pd.DataFrame({"truth": ["Spain", "Italy", "Chad"], "guess": "France", "photos": [9, 4, 1], "share": 0.25})
+    (axes,) = plots.confusion_bars(table, shown=2).axes
+    assert [bar.get_width() for bar in axes.patches] == [9, 4]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["Spain → France", "Italy → France"]
+    assert [text.get_text() for text in axes.texts] == ["9 (25 %)", "4 (25 %)"]
+    assert axes.get_xlabel().endswith("other pairs (1): 1 photos")
+    (axes,) = plots.confusion_bars(table[:0]).axes
+    assert [text.get_text() for text in axes.texts] == ["no photo is named wrong"]
+
+
+def test_recalls_are_sorted_sized_by_photos_and_summed_up_where_they_are_not_drawn():
+    table = pd.DataFrame({"title": ["a", "b", "c", "d"], "photos": [80, 40, 8, 0], "top_1": [0.25, 0.5, 0.75, np.nan]})
+    table["top_5"] = [0.5, 1, 0.75, np.nan]
+    (axes,) = plots.class_recalls(table, shown=2).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["b (40)", "a (80)"]
+    first, five = (drawn for drawn in axes.collections if isinstance(drawn, PathCollection))
+    assert first.get_offsets()[:, 0].tolist() == [50, 25]
+    assert first.get_sizes()[0] < first.get_sizes()[1]
+    assert five.get_offsets()[:, 0].tolist() == [100, 50]
+    assert axes.get_xlabel().endswith("others (1): 8 photos, 75 % right")
+    (axes,) = plots.class_recalls(table.assign(top_5=np.nan)).axes
+    assert len([drawn for drawn in axes.collections if isinstance(drawn, PathCollection)]) == 1

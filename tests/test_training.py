@@ -5,11 +5,28 @@ import math
 
 import pandas as pd
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import cells, data_lists, datasets, launch, notebooks, paths, training
+from helpers import (
+    cells,
+    data_lists,
+    datasets,
+    exploring,
+    fetch,
+    launch,
+    manifests,
+    models,
+    notebooks,
+    paths,
+    predict,
+    regions,
+    scenes,
+    targets,
+    training,
+)
 
 TINY = "toy-earth-tiny"
 
@@ -29,6 +46,13 @@ def tiny(tmp_path_factory):
         for name, partition in partitions.items():
             cells.write(partition, paths.cells(TINY) / f"{name}.csv")
         cells.label_table(photos, partitions).to_parquet(paths.cells(TINY) / "labels.parquet")
+        located = exploring.located(photos)
+        classes = {name: regions.build(located[photos["split"] == "train"], name, 1) for name in regions.PARTITIONS}
+        targets.write(classes, paths.regions(TINY))
+        regions.label_table(located, classes).to_parquet(paths.regions(TINY) / "labels.parquet")
+        output = manifests.begin(paths.scenes(TINY), "02_scenes/classify_scenes", {}, scenes.sources(TINY, ""))
+        scenes.known(photos, TINY, "").to_parquet(output.folder / "scenes.parquet")
+        manifests.finish(output)
         yield root
 
 
@@ -53,7 +77,208 @@ def test_heads_learn_from_features_and_the_same_seed_gives_the_same_run(settings
     assert weights(tmp_path / "first") == weights(tmp_path / "second")
     config = json.loads((tmp_path / "first" / "config.json").read_text())
     assert list(config["classes"]) == ["coarse", "middle", "fine"]
-    assert config["classes"]["fine"] == len(cells.read(tmp_path / "first" / "cells" / "fine.csv", "fine"))
+    assert config["classes"]["fine"] == len(cells.read(tmp_path / "first" / "classes" / "fine.csv", "fine"))
+
+
+MODELS = {
+    "base(L, c)": {"partition": "coarse"},
+    "base(M)": {},
+    "base(M), smoothed": {"objective": "haversine_smoothed", "smoothing_km": 300.0},
+    "ISN": {"scene": "urban"},
+    "MTN": {"multitask": True, "scene_loss_weight": 0.5},
+    "country": {"partition": "country"},
+    "region": {"partition": "region"},
+    "region, unsmoothed": {"partition": "region", "objective": "cross_entropy"},
+    "coordinates": {"partition": "coordinates", "learning_rate": 1e-3},
+    "coordinates in degrees": {"partition": "coordinates", "objective": "degrees_mse", "learning_rate": 1e-3},
+    "country and scene": {"partition": "country", "multitask": True},
+}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_published_model_learns_and_places_photos(settings, tmp_path, model):
+    settings = dataclasses.replace(settings, **{"learning_rate": 1e-2, **MODELS[model]})
+    training.train(settings, tmp_path)
+    curves = pd.read_json(tmp_path / "metrics.jsonl", lines=True)
+    assert curves["train_loss"].iloc[-1] < 0.95 * curves["train_loss"].iloc[0]
+    runs = predict.load({"all": tmp_path})
+    rows = data_lists.read(TINY)
+    test = rows[rows["split"] == "test"].reset_index(drop=True)
+    root = fetch.photo_folder(TINY, "")
+    answers = predict.locate(runs, test, root, batch_size=8)
+    expected = {"multi": ["coarse", "middle", "fine", "f*"]}.get(settings.partition, [settings.partition])
+    assert list(answers) == expected
+    table = predict.table(test, answers | predict.baselines(runs, test, seed=7))
+    assert table["distance_km"].between(0, 20016).all()
+    assert table["confidence"].isna().all() == (settings.objective == "degrees_mse")
+    assert ("predicted_scene" in table) == settings.multitask
+    named = predict.named(runs, test, root, batch_size=8)
+    assert named["country"]["id"].tolist() == test["id"].tolist()
+    assert ("region" in named) == (settings.partition == "region")
+    card = training.model_card(settings, curves, 100)
+    assert "multitask" not in card
+    assert ("no confidence" in card) == (settings.objective == "degrees_mse")
+
+
+def test_networks_of_three_scenes_are_one_model(settings, tmp_path):
+    folders = {scene: tmp_path / scene for scene in scenes.SCENES}
+    for scene, folder in folders.items():
+        folder.mkdir()
+        training.train(dataclasses.replace(settings, scene=scene, epochs=1), folder)
+    rows = data_lists.read(TINY)
+    test = scenes.joined(rows[rows["split"] == "test"].reset_index(drop=True), TINY)
+    runs, root = predict.load(folders), fetch.photo_folder(TINY, "")
+    together = predict.locate(runs, test, root, batch_size=8)["f*"]
+    assert together["id"].tolist() == test["id"].tolist()
+    for scene, run in runs.items():
+        part = test[test["scene"] == scene].reset_index(drop=True)
+        if len(part):
+            alone = predict.locate({"all": run}, part, root, batch_size=8)["f*"]
+            pd.testing.assert_frame_equal(together[test["scene"] == scene].reset_index(drop=True), alone)
+    with pytest.raises(ValueError, match=r"natural was trained on photos of scene 'natural'.*-p scene indoor"):
+        predict.load({**folders, "indoor": folders["natural"]})
+    only_cells = dataclasses.replace(settings, partition="coarse", scene="urban", epochs=1)
+    (tmp_path / "coarse").mkdir()
+    training.train(only_cells, tmp_path / "coarse")
+    with pytest.raises(ValueError, match="urban for coarse; train all on one partition"):
+        predict.load({**folders, "urban": tmp_path / "coarse"})
+
+
+def test_a_scene_network_learns_from_likely_photos_and_is_judged_by_those_it_would_be_given(settings):
+    path = paths.scenes(TINY) / "scenes.parquet"
+    original = pd.read_parquet(path)
+    rows = data_lists.read(TINY)
+    shares = original.copy()
+    shares[["p_indoor", "p_natural", "p_urban"]] = [0.31, 0.3, 0.39]
+    shares["scene"] = "urban"
+    networks = {scene: dataclasses.replace(settings, scene=scene) for scene in scenes.SCENES}
+    try:
+        shares.to_parquet(path)
+        learned = {scene: len(training.read_split(each, "train")) for scene, each in networks.items()}
+        judged = {scene: len(training.read_split(each, "validation")) for scene, each in networks.items()}
+    finally:
+        original.to_parquet(path)
+    everything = len(training.read_split(settings, "train"))
+    assert learned == {"indoor": everything, "natural": 0, "urban": everything}  # 0.3 is not above 0.3
+    assert judged == {"indoor": 0, "natural": 0, "urban": int((rows["split"] == "validation").sum())}
+
+
+def test_a_run_goes_on_from_another_with_the_same_classes(settings, tmp_path, capsys):
+    for name in ("first", "second", "other"):
+        (tmp_path / name).mkdir()
+    training.train(settings, tmp_path / "first")
+    first = pd.read_json(tmp_path / "first" / "metrics.jsonl", lines=True)
+    weights_file = str(tmp_path / "first" / "model.safetensors")
+    training.train(dataclasses.replace(settings, weights=weights_file), tmp_path / "second")
+    second = pd.read_json(tmp_path / "second" / "metrics.jsonl", lines=True)
+    assert "head 'fine' goes on from" in capsys.readouterr().out
+    assert second["train_loss"].iloc[0] < first["train_loss"].iloc[0]
+    training.train(dataclasses.replace(settings, weights=weights_file, partition="country"), tmp_path / "other")
+    assert "head 'country' starts anew" in capsys.readouterr().out
+    with pytest.raises(models.WeightsError, match="efficientnet_lite0"):
+        training.train(dataclasses.replace(settings, weights=weights_file, architecture="resnet18"), tmp_path / "other")
+
+
+def test_scenes_alone_do_not_choose_the_weights(settings, tmp_path, capsys):
+    settings = dataclasses.replace(settings, partition="region", multitask=True, learning_rate=1e-2)
+    training.train(settings, tmp_path)
+    assert "no validation photo has a class" in capsys.readouterr().out
+    curves = pd.read_json(tmp_path / "metrics.jsonl", lines=True)
+    assert "validation_loss" not in curves
+    assert training.best_epoch(curves) == 3
+
+
+def test_labels_of_another_list_are_refused(settings):
+    path = paths.cells(TINY) / "labels.parquet"
+    original = pd.read_parquet(path)
+    try:
+        original.iloc[::2].to_parquet(path)
+        with pytest.raises(ValueError, match=r"has the labels of another list.*build_cells"):
+            training.read_split(settings, "train")
+    finally:
+        original.to_parquet(path)
+
+
+def test_a_run_tells_of_no_folder_and_depends_on_the_weights_it_began_with(settings, tmp_path):
+    file = tmp_path / "begun.safetensors"
+    models.save(models.Geolocator("efficientnet_lite0", {}, weights="none"), file, {})
+    settings = dataclasses.replace(settings, weights=str(file), epochs=1)
+    assert training.sources(settings)["weights"] == file
+    (tmp_path / "run").mkdir()
+    training.train(settings, tmp_path / "run")
+    assert str(tmp_path) not in (tmp_path / "run" / "config.json").read_text()
+
+
+def test_a_run_of_an_older_version_says_what_to_do(tmp_path):
+    (tmp_path / "config.json").write_text('{"partition": "multi"}')
+    with pytest.raises(ValueError, match="older version: train it anew"):
+        predict.load({"all": tmp_path})
+
+
+def test_a_model_beside_the_cells_of_another_run_is_refused(settings, tmp_path):
+    training.train(dataclasses.replace(settings, partition="coarse", epochs=1), tmp_path)
+    file = tmp_path / "classes" / "coarse.csv"
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([*lines[:-1], lines[-1].replace(",", ",", 1) + "1"]) + "\n")  # another mean
+    with pytest.raises(models.WeightsError, match="coarse"):
+        predict.load({"all": tmp_path})
+
+
+def test_a_batch_without_a_finite_loss_is_named(settings, tmp_path, monkeypatch, capsys):
+    read, spoilt = training._features, []
+
+    def broken(*arguments):
+        found = read(*arguments)
+        if arguments[-1] == "features of training photos":
+            found = found.clone()
+            found[5] = math.nan
+            spoilt.append(arguments[1].rows["id"][5])
+        return found
+
+    monkeypatch.setattr(training, "_features", broken)
+    with pytest.raises(FloatingPointError, match="a batch of epoch 1 cannot be learned from, because its loss is nan"):
+        training.train(settings, tmp_path)
+    assert spoilt[0] in capsys.readouterr().out
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_augmentation_does_not_make_regions_collapse(settings, tmp_path):
+    settings = dataclasses.replace(
+        settings, partition="region", train_layers="all", augmentation="crop+rotation+colour", epochs=6, batch_size=16,
+        learning_rate=1e-2, smoothing_km=300.0, precision="fp32",
+    )  # fmt: skip
+    training.train(settings, tmp_path)
+    learned = training.read_split(settings, "train")
+    classes = regions.read(tmp_path / "classes" / "region.csv", "region")
+    named = predict.named(predict.load({"all": tmp_path}), learned.rows, learned.root, batch_size=32)["region"]
+    right = named["guess_1"].to_numpy() == classes.keys[learned.labels["region"].numpy()]
+    # A collapsed network names the commonest region for every photo.
+    commonest = classes.training_photos.max() / len(learned)
+    assert right.mean() > commonest + 0.1
+    assert named["guess_1"].nunique() > 3
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"partition": "coordinates", "objective": "cross_entropy"}, "does not go with partition 'coordinates'"),
+        ({"partition": "country", "objective": "degrees_mse"}, "takes auto, cross_entropy, haversine_smoothed"),
+        ({"architecture": "resnet5"}, "did you mean 'resnet50'"),
+        ({"scene_threshold": 1.5}, "scene_threshold is a probability"),
+        ({"smoothing_km": 0.0}, "smoothing_km must be above 0"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        training.Settings(**{**notebooks.defaults("04_training/train"), **given})
+
+
+def test_auto_takes_the_objective_of_the_paper_that_a_partition_comes_from():
+    parameters = notebooks.defaults("04_training/train")
+    losses = {name: training.Settings(**{**parameters, "partition": name}).loss for name in targets.PARTITIONS}
+    assert losses["multi"] == losses["country"] == "cross_entropy"
+    assert losses["region"] == "haversine_smoothed"
+    assert losses["coordinates"] == "unit_vector_mse"
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
@@ -65,7 +290,7 @@ def test_all_layers_move_and_the_backbone_moves_less(settings, tmp_path, optimiz
     torch.manual_seed(settings.seed)
     untrained = training.Geolocator("resnet18", {"coarse": 1}, weights="none").backbone.conv1.weight
     training.train(settings, tmp_path)
-    trained = training.safetensors.torch.load_file(tmp_path / "model.safetensors")
+    trained = safetensors.torch.load_file(tmp_path / "model.safetensors")
     moved = (trained["backbone.conv1.weight"] - untrained).abs().max().item()
     steps = math.ceil(len(training.read_split(settings, "train")) / settings.batch_size)
     assert moved > 0
@@ -129,10 +354,15 @@ def test_impossible_settings_are_refused(name, value):
         training.Settings(**{**notebooks.defaults("04_training/train"), name: value})
 
 
-def test_a_loss_that_explodes_says_what_to_do(settings, tmp_path):
-    settings = dataclasses.replace(settings, learning_rate=1e38, optimizer="sgd", warmup_epochs=0.0)
-    with pytest.raises(FloatingPointError, match="lower the learning_rate"):
+@pytest.mark.parametrize("learning_rate", [1e30, 1e38])
+@pytest.mark.parametrize("partition", ["multi", "region"])  # no validation photo lies in one of the few regions
+def test_a_loss_that_explodes_says_what_to_do_and_leaves_no_model(settings, tmp_path, learning_rate, partition):
+    settings = dataclasses.replace(
+        settings, learning_rate=learning_rate, optimizer="sgd", warmup_epochs=0.0, partition=partition, epochs=1
+    )
+    with pytest.raises(FloatingPointError, match=r"[Ll]ower the learning_rate"):
         training.train(settings, tmp_path)
+    assert not (tmp_path / "model.safetensors").exists()
 
 
 def test_a_list_without_validation_photos_trains_to_the_last_epoch(settings, tmp_path, monkeypatch):

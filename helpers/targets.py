@@ -1,0 +1,72 @@
+"""What a run learns to tell of a photo: its cell, its country, its region or its coordinates."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from helpers import cells, manifests, paths, regions
+
+COORDINATES, SCENE = "coordinates", "scene"  # heads of a network that stand for no classes on the map
+PARTITIONS = (*cells.PARTITIONS, "multi", *regions.PARTITIONS, COORDINATES)
+
+Classes = cells.Partition | regions.Classes
+
+
+def heads(partition: str) -> tuple[str, ...]:
+    """Names of the heads that learn the classes of a partition; none for coordinates, which have no classes.
+
+    Examples
+    --------
+    >>> heads("multi"), heads("region"), heads("coordinates")
+    (('coarse', 'middle', 'fine'), ('region',), ())
+    """
+    if partition == "multi":
+        return cells.PARTITIONS
+    return () if partition == COORDINATES else (partition,)
+
+
+def notebook(partition: str) -> str:
+    """Notebook that makes the classes of a partition and the labels of photos; empty for coordinates."""
+    if partition == COORDINATES:
+        return ""
+    return f"03_partitioning/{'build_regions' if partition in regions.PARTITIONS else 'build_cells'}"
+
+
+def folder(partition: str, dataset: str) -> Path:
+    """Folder with the classes of a partition of a dataset, and with the labels of its photos."""
+    return paths.regions(dataset) if partition in regions.PARTITIONS else paths.cells(dataset)
+
+
+def read(source: Path, names: Iterable[str]) -> dict[str, Classes]:
+    """Classes of each head, from the folder that holds their lists.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As :func:`helpers.cells.read` and :func:`helpers.regions.read` do.
+    """
+    return {
+        name: (regions if name in regions.PARTITIONS else cells).read(source / f"{name}.csv", name) for name in names
+    }
+
+
+def write(classes: Mapping[str, Classes], target: Path) -> None:
+    """Write the classes of each head into a folder, where :func:`read` finds them."""
+    for name, each in classes.items():
+        if isinstance(each, cells.Partition):
+            cells.write(each, target / f"{name}.csv")
+        else:
+            regions.write(each, target / f"{name}.csv")
+
+
+def fingerprints(source: Path, outputs: Mapping[str, int]) -> dict[str, str]:
+    """What tells the classes of one head from other classes: the fingerprint of their list where there is one.
+
+    Parameters
+    ----------
+    source : Path
+        Folder with the lists of classes.
+    outputs : mapping of str to int
+        Heads of a network with their numbers of outputs.
+    """
+    lists = {name: source / f"{name}.csv" for name in outputs}
+    return {name: manifests.fingerprint(path) if path.exists() else name for name, path in lists.items()}
