@@ -364,9 +364,9 @@ def train(settings: Settings, folder: Path) -> None:
             total_counts += counts.cpu()
 
         model.eval()
-        judged = _judge(validation_outputs(), validation, loss, read_out, device) if len(validation) else {}
         if not all(torch.isfinite(weights).all() for weights in model.state_dict().values()):
             raise FloatingPointError(f"the weights are no longer finite after epoch {epoch}: lower the learning_rate")
+        judged = _judge(validation_outputs(), validation, loss, read_out, device) if len(validation) else {}
         if not math.isfinite(judged.get("validation_loss", 0.0)):
             raise FloatingPointError(f"the validation loss is not finite in epoch {epoch}: lower the learning_rate")
         seconds = time.monotonic() - started

@@ -355,7 +355,7 @@ def test_impossible_settings_are_refused(name, value):
 
 
 @pytest.mark.parametrize("learning_rate", [1e30, 1e38])
-@pytest.mark.parametrize("partition", ["multi", "region"])  # no validation photo lies in one of the few regions
+@pytest.mark.parametrize("partition", ["multi", "region", "coordinates"])  # no validation photo lies in a region
 def test_a_loss_that_explodes_says_what_to_do_and_leaves_no_model(settings, tmp_path, learning_rate, partition):
     settings = dataclasses.replace(
         settings, learning_rate=learning_rate, optimizer="sgd", warmup_epochs=0.0, partition=partition, epochs=1
