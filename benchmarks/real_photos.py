@@ -184,6 +184,9 @@ Measured on {datetime.date.today()}, {machine()}, seed {SEED}.
 
     python -m benchmarks.real_photos models PHOTOS TRUTH.csv
 
+Heads on a frozen backbone do not influence one another: here base(M), MTN and base(L) differ by their initial
+weights and the epoch that is kept, and nothing more. What they gain from one another shows with train_layers all.
+
 The figures of the papers themselves were reached with 4.7 million photos of MP-16, and with 332,786 street views: they
 cannot be computed here.
 
