@@ -247,19 +247,7 @@ def locate(runs: Mapping[str, Run], rows: pd.DataFrame, photo_root: Path, batch_
     ValueError
         If there are no rows, or a photo has no scene whose network could take it.
     """
-    parts: dict[str, list[pd.DataFrame]] = {}
-    for run, part in _routed(runs, rows):
-        reader, done = read_out(run.classes, run.device), 0
-        for outputs in _outputs(run, part, photo_root, batch_size):
-            answers = reader(outputs)
-            for table in answers.values():
-                table.insert(0, "id", part["id"].to_numpy()[done : done + len(table)])
-                if targets.SCENE in outputs:
-                    table["predicted_scene"] = np.array(SCENES)[outputs[targets.SCENE].argmax(dim=1).cpu().numpy()]
-            done += len(table)
-            for model, table in answers.items():
-                parts.setdefault(model, []).append(table)
-    return {model: _in_order(pd.concat(tables), rows) for model, tables in parts.items()}
+    return _answered(runs, rows, photo_root, batch_size, _placer)
 
 
 def named(runs: Mapping[str, Run], rows: pd.DataFrame, photo_root: Path, batch_size: int) -> dict[str, pd.DataFrame]:
@@ -280,15 +268,7 @@ def named(runs: Mapping[str, Run], rows: pd.DataFrame, photo_root: Path, batch_s
         :data:`GUESSES` likeliest as ``guess_1`` ... (codes of countries, names of regions, "" where there are no
         more) and their probabilities ``p_1`` ..., in the order of `rows`.
     """
-    parts: dict[str, list[pd.DataFrame]] = {}
-    for run, part in _routed(runs, rows):
-        name, done = _namer(run), 0
-        for outputs in _outputs(run, part, photo_root, batch_size):
-            for level, table in name(outputs).items():
-                table.insert(0, "id", part["id"].to_numpy()[done : done + len(table)])
-                parts.setdefault(level, []).append(table)
-            done += len(table)
-    return {level: _in_order(pd.concat(tables), rows) for level, tables in parts.items()}
+    return _answered(runs, rows, photo_root, batch_size, _namer)
 
 
 def baselines(runs: Mapping[str, Run], rows: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
@@ -379,6 +359,27 @@ def _routed(runs: Mapping[str, Run], rows: pd.DataFrame) -> Iterator[tuple[Run, 
             yield run, part
 
 
+def _answered(
+    runs: Mapping[str, Run],
+    rows: pd.DataFrame,
+    photo_root: Path,
+    batch_size: int,
+    reader: Callable[[Run], Callable[[Mapping[str, Tensor]], dict[str, pd.DataFrame]]],
+) -> dict[str, pd.DataFrame]:
+    """What `reader` makes of the outputs of each photo's network, with the ``id`` in front, in the order of `rows`."""
+    parts: dict[str, list[pd.DataFrame]] = {}
+    for run, part in _routed(runs, rows):
+        read, found = reader(run), dict[str, list[pd.DataFrame]]()
+        for outputs in _outputs(run, part, photo_root, batch_size):
+            for name, table in read(outputs).items():
+                found.setdefault(name, []).append(table)
+        for name, tables in found.items():
+            together = pd.concat(tables, ignore_index=True)
+            together.insert(0, "id", part["id"].to_numpy())
+            parts.setdefault(name, []).append(together)
+    return {name: _in_order(pd.concat(tables), rows) for name, tables in parts.items()}
+
+
 def _in_order(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     return table.set_index("id").loc[rows["id"]].reset_index()
 
@@ -410,6 +411,20 @@ def _sound(outputs: Mapping[str, Tensor], crops: int) -> dict[str, Tensor]:
         if not torch.isfinite(scores).all():
             raise ValueError(f"head {name!r} gives numbers that are not finite: train the run anew, it has diverged")
     return fuse_crops(outputs, crops)
+
+
+def _placer(run: Run) -> Callable[[Mapping[str, Tensor]], dict[str, pd.DataFrame]]:
+    """How the outputs of a network name places, and scenes where it has a head for them."""
+    reader = read_out(run.classes, run.device)
+
+    def place(outputs: Mapping[str, Tensor]) -> dict[str, pd.DataFrame]:
+        answers = reader(outputs)
+        if targets.SCENE in outputs:
+            scene = np.array(SCENES)[outputs[targets.SCENE].argmax(dim=1).cpu().numpy()]
+            answers = {model: table.assign(predicted_scene=scene) for model, table in answers.items()}
+        return answers
+
+    return place
 
 
 def _namer(run: Run) -> Callable[[Mapping[str, Tensor]], dict[str, pd.DataFrame]]:
