@@ -6,19 +6,23 @@ Müller-Budack et al., "Geolocation Estimation of Photos using a Hierarchical Mo
 2018). Several partitions of the same photos form a hierarchy: a fine cell lies inside one cell of each coarser one.
 
 A cell is named by its 64-bit S2 id (``uint64``) or by the id's hex digits without trailing zeros, its token. The
-photos in a cell are a contiguous range of the sorted leaf ids, which is why nothing here loops over photos.
+photos in a cell are a contiguous range of the sorted leaf ids, which is why nothing here loops over photos. A hundred
+million of them take 32 bytes each.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import geopandas
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.csv
+import pyarrow.parquet as pq
 import shapely
 from numpy.typing import ArrayLike, NDArray
 
@@ -38,6 +42,7 @@ _LEAF_LEVEL = 30
 _FACES = 6
 _TOKEN = re.compile(r"[0-9a-f]{1,16}")
 _HEADER_WITHIN_BYTES = 1 << 16
+_PHOTOS_PER_BLOCK = 1 << 20
 _MAX_FILE_BYTES = 1 << 28  # three million cells; the published fine list has 12,893
 
 # The Hilbert curve on one face of the cube. A quadrant is 2 i + j, with i and j one bit each; an orientation is a bit
@@ -264,23 +269,17 @@ def build_all(
     leaves = leaf_ids(latitude, longitude) if leaves is None else _checked_ids(leaves)
     if leaves.shape != latitude.shape:
         raise ValueError(f"there are {len(leaves)} leaves of {len(latitude)} photos: give the leaf_ids of these photos")
-    order = np.argsort(leaves)
-    leaves = leaves[order]
-    latitude_sums = _running_sums(latitude[order])
-    longitude_sums = _running_sums(longitude[order])
-
-    partitions = {}
-    for name, limit in max_photos.items():
-        ids, starts, ends = _split(leaves, min_photos, limit)
+    ordered = np.sort(leaves)
+    found = {name: _split(ordered, min_photos, limit) for name, limit in max_photos.items()}
+    del ordered
+    for name, (ids, _) in found.items():
         if not len(ids):
             raise ValueError(
                 f"partition {name!r}: none of the cells of {len(leaves)} photos has more than min_photos {min_photos} "
-                f"photos (max_photos {limit}): lower min_photos, raise max_photos, or give more photos"
+                f"photos (max_photos {max_photos[name]}): lower min_photos, raise max_photos, or give more photos"
             )
-        partitions[name] = Partition(
-            name, ids, ends - starts, _means(latitude_sums, starts, ends), _means(longitude_sums, starts, ends)
-        )
-    return partitions
+    sums = _sums(latitude, longitude, leaves, {name: ids for name, (ids, _) in found.items()})
+    return {name: Partition(name, ids, counts, *_means(sums[name], counts)) for name, (ids, counts) in found.items()}
 
 
 def labels(partition: Partition, ids: ArrayLike) -> NDArray[np.int64]:
@@ -339,6 +338,37 @@ def label_table(photos: pd.DataFrame, partitions: Mapping[str, Partition]) -> pd
     return table
 
 
+def write_labels(parts: Iterable[pd.DataFrame], partitions: Mapping[str, Partition], path: Path) -> pd.DataFrame:
+    """Write the `label_table` of a list as Parquet, part by part, so that a list of any length fits in memory.
+
+    Parameters
+    ----------
+    parts : iterable of DataFrame
+        Columns ``id, latitude, longitude, split``, such as from `data_lists.parts`.
+    partitions
+        Partitions by name.
+    path : Path
+        Replaced in one move, after the last part.
+
+    Returns
+    -------
+    DataFrame
+        The `summary` of the whole list.
+    """
+    outside = []
+    with paths.replacing(path) as temporary, ExitStack() as stack:
+        writer = None
+        for part in parts:
+            labelled = label_table(part, partitions)
+            outside.append(_outside(part, labelled, partitions))
+            table = pa.Table.from_pandas(labelled, preserve_index=False)
+            writer = writer or stack.enter_context(pq.ParquetWriter(temporary, table.schema))
+            writer.write_table(table)
+        if writer is None:
+            raise ValueError(f"there is no photo to write labels of into {path}: give at least one part of a list")
+    return _summary(pd.concat(outside), partitions)
+
+
 def summary(photos: pd.DataFrame, labelled: pd.DataFrame, partitions: Mapping[str, Partition]) -> pd.DataFrame:
     """Size of each partition, and how many photos of each split lie outside all its cells.
 
@@ -351,13 +381,7 @@ def summary(photos: pd.DataFrame, labelled: pd.DataFrame, partitions: Mapping[st
     partitions
         Partitions by name.
     """
-    levels = {name: level(partition.ids) for name, partition in partitions.items()}
-    rows = {
-        name: {"cells": len(found), "smallest level": int(found.min()), "largest level": int(found.max())}
-        for name, found in levels.items()
-    }
-    outside = labelled[list(partitions)].isna().groupby(photos["split"].to_numpy(), sort=False).sum().T
-    return pd.DataFrame(rows).T.join(outside.add_prefix("without a cell: "))
+    return _summary(_outside(photos, labelled, partitions), partitions)
 
 
 def hierarchy(fine: Partition, *coarser: Partition) -> NDArray[np.int64]:
@@ -548,25 +572,45 @@ def _grid_of_face(u: NDArray[np.float64]) -> NDArray[np.int64]:
 
 def _split(
     leaves: NDArray[np.uint64], min_photos: int, max_photos: int
-) -> tuple[NDArray[np.uint64], NDArray[np.intp], NDArray[np.intp]]:
-    """Cells of a partition in the order of their ids, with start and end of each in the sorted leaf ids."""
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Cells of a partition in the order of their ids, with the number of photos in each, from sorted leaf ids."""
     lowest_bit = np.uint64(1 << 2 * (_LEAF_LEVEL - _FIRST_LEVEL))
     cells = np.arange(_FACES << 2 * _FIRST_LEVEL, dtype=np.uint64) * (lowest_bit << np.uint64(1)) + lowest_bit
     kept = []
     for cell_level in range(_FIRST_LEVEL, _LEAF_LEVEL + 1):
         first, last = _leaf_range(cells)
-        starts, ends = np.searchsorted(leaves, first, "left"), np.searchsorted(leaves, last, "right")
+        counts = np.searchsorted(leaves, last, "right") - np.searchsorted(leaves, first, "left")
         # A cell with too few photos has no descendant with enough: dropping it here is dropping it at the end.
-        enough = ends - starts > min_photos
-        final = enough & ((ends - starts <= max_photos) | (cell_level == _LEAF_LEVEL))
-        kept.append((cells[final], starts[final], ends[final]))
+        enough = counts > min_photos
+        final = enough & ((counts <= max_photos) | (cell_level == _LEAF_LEVEL))
+        kept.append((cells[final], counts[final]))
         quarter = lowest_bit >> np.uint64(2)
         offsets = np.array([1, 3, 5, 7], np.uint64) * quarter
         cells = (cells[enough & ~final, None] - lowest_bit + offsets).ravel()
         lowest_bit = quarter
-    ids, starts, ends = (np.concatenate(columns) for columns in zip(*kept, strict=True))
+    ids, counts = (np.concatenate(columns) for columns in zip(*kept, strict=True))
     order = np.argsort(ids)
-    return ids[order], starts[order], ends[order]
+    return ids[order], counts[order]
+
+
+def _sums(
+    latitude: NDArray[np.float64],
+    longitude: NDArray[np.float64],
+    leaves: NDArray[np.uint64],
+    cells: Mapping[str, NDArray[np.uint64]],
+) -> dict[str, NDArray[np.int64]]:
+    """Sums of latitude and longitude of the photos in each cell, of shape (2, 2, cells), see `_running_sums`."""
+    ranges = {name: _leaf_range(ids) for name, ids in cells.items()}
+    sums = {name: np.zeros((2, 2, len(ids)), np.int64) for name, ids in cells.items()}
+    for start in range(0, len(leaves), _PHOTOS_PER_BLOCK):
+        block = slice(start, start + _PHOTOS_PER_BLOCK)
+        order = np.argsort(leaves[block])
+        ordered = leaves[block][order]
+        running = np.stack([_running_sums(degrees[block][order]) for degrees in (latitude, longitude)])
+        for name, (first, last) in ranges.items():
+            starts, ends = np.searchsorted(ordered, first, "left"), np.searchsorted(ordered, last, "right")
+            sums[name] += running[..., ends] - running[..., starts]
+    return sums
 
 
 def _running_sums(degrees: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -583,9 +627,24 @@ def _running_sums(degrees: NDArray[np.float64]) -> NDArray[np.int64]:
     return sums
 
 
-def _means(sums: NDArray[np.int64], starts: NDArray[np.intp], ends: NDArray[np.intp]) -> NDArray[np.float64]:
-    coarse, rest = sums[:, ends] - sums[:, starts]
-    return (coarse * 2.0**-26 + rest * 2.0**-60) / (ends - starts)
+def _means(sums: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Mean latitudes and longitudes, of shape (2, cells)."""
+    return (sums[:, 0] * 2.0**-26 + sums[:, 1] * 2.0**-60) / counts
+
+
+def _outside(photos: pd.DataFrame, labelled: pd.DataFrame, partitions: Mapping[str, Partition]) -> pd.DataFrame:
+    """Photos outside all cells of each partition, by split."""
+    return labelled[list(partitions)].isna().groupby(photos["split"].to_numpy(), sort=False).sum()
+
+
+def _summary(outside: pd.DataFrame, partitions: Mapping[str, Partition]) -> pd.DataFrame:
+    levels = {name: level(partition.ids) for name, partition in partitions.items()}
+    rows = {
+        name: {"cells": len(found), "smallest level": int(found.min()), "largest level": int(found.max())}
+        for name, found in levels.items()
+    }
+    total = outside.groupby(level=0, sort=False).sum()
+    return pd.DataFrame(rows).T.join(total.T.add_prefix("without a cell: "))
 
 
 def _labels(partitions: Iterable[Partition], ids: ArrayLike) -> list[NDArray[np.int64]]:

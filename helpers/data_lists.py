@@ -6,6 +6,7 @@ made, with a fingerprint of the rows. Very long lists are compressed. Building a
 reading never writes.
 
 Nothing here loops over rows in Python, and text stays in Arrow's memory: a list of five million photos fits a laptop.
+A longer one is written from parts, and read as parts, of which one at a time is in memory.
 """
 
 import csv
@@ -14,13 +15,15 @@ import gzip
 import hashlib
 import io
 import os
+import shutil
+import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -50,6 +53,7 @@ _INHERITED = ("source", "licence", "cite", "fetched with")
 _NOTEBOOK_OF = {"enriched": "01_data/enrich", "clean": "01_data/clean", "balanced": "01_data/balance"}
 _COMPRESSED_FROM = 200_000  # rows, about 50 MB
 _ROWS_PER_CHUNK = 200_000
+_BYTES_PER_PART = 1 << 26  # of text, about 400,000 rows
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -146,36 +150,49 @@ def build(photos: pd.DataFrame, *, seed: int, validation_share: float, test_shar
     return rows
 
 
-def write(rows: pd.DataFrame, header: Mapping[str, object], path: Path) -> Path:
+def write(rows: pd.DataFrame | Iterable[pd.DataFrame], header: Mapping[str, object], path: Path) -> Path:
     """Write a list: its header, the number of rows, their fingerprint, and the rows.
 
     Parameters
     ----------
-    rows : DataFrame
-        What `build` returned.
+    rows : DataFrame or iterable of DataFrame
+        What `build` returned. Of a list that does not fit in memory: its parts, each from `build` with its splits
+        given, in the order of their ids. That no path occurs in two parts is for whoever makes them to see to.
     header : mapping
         What to know about the list, such as ``dataset``, ``source``, ``licence`` and ``made by``.
     path : Path
-        ``data-lists/<dataset>.csv``; replaced in one move.
+        ``data-lists/<dataset>.csv``; replaced in one move. While it is written, it takes its size on disk twice.
 
     Returns
     -------
     Path
         The file: a list of 200,000 rows or more is compressed, and has ``.gz`` after its name.
+
+    Raises
+    ------
+    ValueError
+        If the ids do not ascend, parts differ in their columns, or there is none.
     """
-    fingerprint = hashlib.sha256()
-    for chunk in _csv(rows):
-        fingerprint.update(chunk)
-    lines = {**header, "rows": len(rows), "fingerprint": fingerprint.hexdigest()}
-    comments = "".join(f"# {key}: {' '.join(str(value).split())}\n" for key, value in lines.items())
+    parts = iter([rows] if isinstance(rows, pd.DataFrame) else rows)
+    first: list[pd.DataFrame] = []
+    while sum(map(len, first)) < _COMPRESSED_FROM and (part := next(parts, None)) is not None:
+        first.append(part)
+    if not first:
+        raise ValueError("the list has no part: it needs at least one")
     plain = path.with_name(path.name.removesuffix(".gz"))
     compressed = path.with_name(f"{plain.name}.gz")
-    path, other = (compressed, plain) if len(rows) >= _COMPRESSED_FROM else (plain, compressed)
+    is_long = sum(map(len, first)) >= _COMPRESSED_FROM
+    path, other = (compressed, plain) if is_long else (plain, compressed)
     with paths.replacing(path) as temporary:
-        with temporary.open("wb") as file, _compressing(file, path) as stream:
-            stream.write(comments.encode())
-            for chunk in _csv(rows):
-                stream.write(chunk)
+        # The fingerprint stands above the rows and is known after them.
+        with tempfile.TemporaryFile(dir=path.parent) as body, temporary.open("wb") as file:
+            with _compressing(body, path) as stream:
+                count, fingerprint = _write_rows(chain(first, parts), stream)
+            lines = {**header, "rows": count, "fingerprint": fingerprint}
+            with _compressing(file, path) as stream:
+                stream.writelines(f"# {key}: {' '.join(str(value).split())}\n".encode() for key, value in lines.items())
+            body.seek(0)
+            shutil.copyfileobj(body, file, 1 << 20)
         other.unlink(missing_ok=True)  # before the new one is in place: better no list than two
     return path
 
@@ -299,39 +316,63 @@ def read(dataset: str | Path) -> pd.DataFrame:
         If a row holds what no list may hold.
     """
     path = dataset if isinstance(dataset, Path) else paths.data_list(dataset)
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        raise MissingList(_how_to_build(path)) from None
-    with file, _Hashing(gzip.open(file) if path.suffix == ".gz" else file) as stream:
-        header: dict[str, str] = {}
-        problem = None
-        try:
-            header = _header(stream)
-            try:
-                rows = _rows(stream, path)
-            except ValueError as error:  # but whether the bytes are those that were written comes first
-                problem = error
-                stream.drain()
-            intact = header.get("fingerprint") == stream.digest.hexdigest()
-        except (EOFError, zlib.error, gzip.BadGzipFile):
-            intact = False
-        if not intact:
-            raise EditedList(
-                f"{path} was edited by hand or damaged: its rows are not those that its fingerprint names. Restore it, "
-                f"or build it again: {header.get('made by') or build_command(_dataset(path))}. "
-                "To change rows, change the truth that it is built from"
-            )
-    if problem:
-        raise problem
-    try:
-        check_names(rows)
-        _check_coordinates(rows)
-        _check_text(rows)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    with _opened(path) as (stream, header):
+        rows = _table(pa.PythonFile(stream, "r"), _headings(stream, path), path)
+        _check(rows, path)
     rows.attrs.update(header)
     return rows
+
+
+def parts(dataset: str | Path, columns: Sequence[str] = ()) -> Iterator[pd.DataFrame]:
+    """Read the list of a dataset part by part, so that a list of any length fits in memory.
+
+    Parameters
+    ----------
+    dataset : str or Path
+        Name of a dataset, or the path of a list.
+    columns : sequence of str
+        Which ones to read, by default all: the fewer, the faster.
+
+    Yields
+    ------
+    DataFrame
+        The next rows, about 400,000; one after the other they are what `read` returns, with its index.
+
+    Raises
+    ------
+    MissingList, EditedList, ValueError
+        As `read` does, but for a path that occurs in two parts, which is not noticed; and if the ids do not ascend.
+        Whether the rows are those that the fingerprint names is known after the last part: what was made of the parts
+        before it holds only if no error comes.
+    """
+    path = dataset if isinstance(dataset, Path) else paths.data_list(dataset)
+    done, last = 0, ""
+    with _opened(path) as (stream, header):
+        names = _headings(stream, path)
+        absent = set(columns) - set(names)
+        if absent:
+            raise ValueError(f"{path} has no column {', '.join(sorted(absent))}: it has {', '.join(names)}")
+        wanted = [name for name in names if not columns or name in columns]
+        for block in _whole_rows(stream, path):
+            rows = _table(pa.BufferReader(block), names, path, {"id", *wanted})
+            last = _check(rows, path, last)
+            rows.index = pd.RangeIndex(done, done + len(rows))
+            rows.attrs.update(header)
+            done += len(rows)
+            yield rows[wanted]
+        if not done:
+            raise ValueError(f"{path}: the list is empty: it needs at least one photo")
+
+
+def coordinates(dataset: str | Path, split: str) -> pd.DataFrame:
+    """Latitude and longitude of the photos of a split, from a list of any length: 16 bytes a photo stay in memory."""
+    found = {name: np.empty(0) for name in _COORDINATES}
+    for part in parts(dataset, (*found, "split")):
+        chosen = part.loc[part["split"] == split, list(found)]
+        for name, values in found.items():
+            values.resize(len(values) + len(chosen), refcheck=False)  # in place, where joining arrays holds all twice
+            values[len(values) - len(chosen) :] = chosen[name]
+    return pd.DataFrame(found, copy=False)
 
 
 def verify(rows: pd.DataFrame, photo_root: Path) -> None:
@@ -391,10 +432,10 @@ def in_threads(function: Callable[[Item], Result], items: Sequence[Item], label:
 
 
 def check_names(rows: pd.DataFrame) -> None:
-    """Raise ``ValueError`` unless there are rows, whose ids and paths are sound and occur once."""
+    """Raise ``ValueError`` unless there are rows, whose ids, and paths where read, are sound and occur once."""
     if not len(rows):
         raise ValueError("the list is empty: it needs at least one photo")
-    for column in ("id", "path"):
+    for column in ("id", "path") if "path" in rows else ("id",):
         values = rows[column]
         if (values == "").any():
             raise ValueError(f"row {int((values == '').to_numpy().argmax()) + 1} has no {column}: fill it in")
@@ -404,6 +445,8 @@ def check_names(rows: pd.DataFrame) -> None:
     controls = rows["id"].str.contains(r"[\x00-\x1f\x7f]", regex=True)
     if controls.any():
         raise ValueError(f"the id {rows['id'][controls].iloc[0]!r} holds a control character: rename it")
+    if "path" not in rows:
+        return
     unsafe = rows["path"].str.contains(photo_stores.UNSAFE_PATH, regex=True)
     if unsafe.any():
         raise ValueError(
@@ -482,8 +525,21 @@ def counted(names: Mapping[str, list[str]], named: bool = False) -> str:
     )
 
 
+def _check(rows: pd.DataFrame, path: Path, last: str = "") -> str:
+    """Check those columns of a list that were read, and that ids ascend from `last` on; give the last of them."""
+    try:
+        check_names(rows)
+        _check_coordinates(rows)
+        _check_text(rows)
+        return _last_of_ascending(rows["id"], last)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
 def _check_coordinates(rows: pd.DataFrame) -> None:
     for column, limit in _COORDINATES.items():
+        if column not in rows:
+            continue
         outside = ~(rows[column].abs() <= limit)  # also true of NaN
         if outside.any():
             first = rows[outside].iloc[0]
@@ -493,11 +549,11 @@ def _check_coordinates(rows: pd.DataFrame) -> None:
 
 
 def _check_text(rows: pd.DataFrame) -> None:
-    for column, valid, what in (
-        ("split", rows["split"].isin(SPLITS), f"one of {', '.join(SPLITS)}"),
-        ("sha256", rows["sha256"].str.fullmatch("[0-9a-f]{64}"), "64 hex digits"),
+    for column, is_valid, what in (
+        ("split", lambda values: values.isin(SPLITS), f"one of {', '.join(SPLITS)}"),
+        ("sha256", lambda values: values.str.fullmatch("[0-9a-f]{64}"), "64 hex digits"),
     ):
-        if not valid.all():
+        if column in rows and not (valid := is_valid(rows[column])).all():
             first = rows[~valid].iloc[0]
             raise ValueError(f"photo {first['id']!r} has the {column} {first[column]!r}: it must be {what}")
     check_scenes(rows)
@@ -556,11 +612,48 @@ def _text(values: pd.Series) -> pa.Array:
 
 def _repeated(values: pd.Series) -> str | None:
     """The first value, in alphabetical order, that occurs more than once."""
-    # Sorting takes a third of the memory of a hash table.
     ordered = _text(values)
+    if pc.all(pc.less(ordered[:-1], ordered[1:])).as_py():  # as the ids of a list are
+        return None
+    # Sorting takes a third of the memory of a hash table.
     ordered = ordered.take(pc.sort_indices(ordered))
     equal = pc.equal(ordered[1:], ordered[:-1])
     return ordered[pc.index(equal, True).as_py()].as_py() if pc.any(equal).as_py() else None
+
+
+def _write_rows(parts: Iterable[pd.DataFrame], stream: BinaryIO | gzip.GzipFile) -> tuple[int, str]:
+    """Write rows as CSV, and give their number and their fingerprint."""
+    digest = hashlib.sha256()
+    count, last, heading = 0, "", b""
+    for part in parts:
+        last = _last_of_ascending(part["id"], last)
+        chunks = _csv(part)
+        columns = next(chunks)
+        if heading not in (b"", columns):
+            raise ValueError(
+                f"a part of the list has the columns {columns.decode().strip()}, those before it "
+                f"{heading.decode().strip()}: give every part the same"
+            )
+        for chunk in chunks if heading else chain([columns], chunks):
+            digest.update(chunk)
+            stream.write(chunk)
+        heading = columns
+        count += len(part)
+    return count, digest.hexdigest()
+
+
+def _last_of_ascending(ids: pd.Series, last: str) -> str:
+    """The last of `ids`, once they are sure to ascend from `last` on."""
+    if not len(ids):
+        return last
+    values = _text(ids)
+    before = pa.concat_arrays([pa.array([last], values.type), values[:-1]])
+    falls = pc.index(pc.less(before, values), False).as_py()
+    if falls >= 0:
+        raise ValueError(
+            f"the id {values[falls].as_py()!r} comes after {before[falls].as_py()!r}: sort the list by id, each once"
+        )
+    return values[-1].as_py()
 
 
 def _csv(rows: pd.DataFrame) -> Iterator[bytes]:
@@ -583,7 +676,7 @@ def _csv(rows: pd.DataFrame) -> Iterator[bytes]:
 
 
 @contextmanager
-def _compressing(file: io.BufferedWriter, path: Path) -> Iterator[gzip.GzipFile | io.BufferedWriter]:
+def _compressing(file: BinaryIO, path: Path) -> Iterator[BinaryIO | gzip.GzipFile]:
     if path.suffix != ".gz":
         yield file
         return
@@ -632,18 +725,71 @@ def _header(stream: _Hashing) -> dict[str, str]:
     return header
 
 
-def _rows(stream: _Hashing, path: Path) -> pd.DataFrame:
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[_Hashing, dict[str, str]]]:
+    """A list, read up to its header; at the end, what was read of its rows must be what its fingerprint names."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise MissingList(_how_to_build(path)) from None
+    with file, _Hashing(gzip.open(file) if path.suffix == ".gz" else file) as stream:
+        header: dict[str, str] = {}
+        problem = None
+        try:
+            header = _header(stream)
+            try:
+                yield stream, header
+            except ValueError as error:  # but whether the bytes are those that were written comes first
+                problem = error
+                stream.drain()
+            intact = header.get("fingerprint") == stream.digest.hexdigest()
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            intact = False
+    if not intact:
+        raise EditedList(
+            f"{path} was edited by hand or damaged: its rows are not those that its fingerprint names. Restore it, "
+            f"or build it again: {header.get('made by') or build_command(_dataset(path))}. "
+            "To change rows, change the truth that it is built from"
+        )
+    if problem:
+        raise problem
+
+
+def _headings(stream: _Hashing, path: Path) -> list[str]:
     names = next(csv.reader([stream.headings().decode(errors="replace")]), [])
     known = [name for name in (*COLUMNS, *OPTIONAL_COLUMNS) if name in names]
     if names != known or not set(COLUMNS) <= set(names):
         raise ValueError(f"{path} has the columns {', '.join(names)}: a list has {', '.join(COLUMNS)} in this order")
+    return names
+
+
+def _whole_rows(stream: _Hashing, path: Path) -> Iterator[bytes]:
+    """Text of the rows, in blocks that end where a row does: at an end of a line that no quotes are open at."""
+    left, text = b"", b"-"
+    while text:
+        text = stream.read(_BYTES_PER_PART)
+        block = left + text
+        end = block.rfind(b"\n") + 1 if text else len(block)
+        while block.count(b'"', 0, end) % 2 and text:
+            end = block.rfind(b"\n", 0, end - 1) + 1
+        left = block[end:]
+        if len(left) > 2 * _BYTES_PER_PART:
+            raise ValueError(f"{path} is damaged: a row is longer than {_BYTES_PER_PART:,} bytes")
+        if end:
+            yield block[:end]
+
+
+def _table(source: pa.NativeFile, names: list[str], path: Path, wanted: Collection[str] = ()) -> pd.DataFrame:
+    """Parse rows, of the columns `names`; only those wanted, by default all."""
     types = {name: pa.float64() if name in _COORDINATES else pa.large_string() for name in names}
     try:
         table = pyarrow.csv.read_csv(
-            pa.PythonFile(stream, "r"),
+            source,
             read_options=pyarrow.csv.ReadOptions(column_names=names),
             parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
-            convert_options=pyarrow.csv.ConvertOptions(column_types=types),
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types=types, include_columns=[name for name in names if name in wanted]
+            ),
         )
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path} is damaged: {error}. Build it again: {build_command(_dataset(path))}") from None

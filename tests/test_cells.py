@@ -472,3 +472,59 @@ def test_a_label_table_has_a_row_for_every_photo_and_null_outside_all_cells():
     assert summary.loc["coarse"].to_dict() == {
         "cells": 1, "smallest level": 2, "largest level": 2, "without a cell: train": 0, "without a cell: test": 1,
     }  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------- lists of any length
+
+
+@pytest.mark.parametrize("block", [1, 7, 999, 1000, 10**6])
+def test_partitions_do_not_depend_on_how_many_photos_are_summed_at_once(monkeypatch, block):
+    latitude, longitude = _clustered(1_000)
+    sizes = {"coarse": 100, "fine": 20}
+    whole = cells.build_all(latitude, longitude, min_photos=2, max_photos=sizes)
+    monkeypatch.setattr(cells, "_PHOTOS_PER_BLOCK", block)
+    parts = cells.build_all(latitude, longitude, min_photos=2, max_photos=sizes)
+    for name, partition in whole.items():
+        for field in ("ids", "imgs_per_cell", "latitude_mean", "longitude_mean"):
+            assert getattr(parts[name], field).tobytes() == getattr(partition, field).tobytes()
+
+
+def _listed(size):
+    latitude, longitude = _clustered(size)
+    splits = np.array(["train", "validation", "test"], object)[np.random.default_rng(0).integers(0, 3, size)]
+    splits[:10] = "train"  # so that the first part has no other
+    ids = [f"{number:05d}" for number in range(size)]
+    return pd.DataFrame({"id": ids, "latitude": latitude, "longitude": longitude, "split": splits})
+
+
+@pytest.mark.parametrize("ends", [(), (10,), (10, 11, 2000)])
+def test_labels_written_in_parts_are_those_of_the_whole_list(tmp_path, ends):
+    photos = _listed(3_000)
+    sizes = {"coarse": 200, "fine": 50}
+    partitions = cells.build_all(photos["latitude"], photos["longitude"], min_photos=20, max_photos=sizes)
+    whole = cells.label_table(photos, partitions)
+    whole.to_parquet(tmp_path / "whole.parquet", index=False)
+    parts = [photos[start:end] for start, end in zip((0, *ends), (*ends, 3_000), strict=True)]
+    summary = cells.write_labels(iter(parts), partitions, tmp_path / "labels" / "parts.parquet")
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(tmp_path / "labels" / "parts.parquet"), pd.read_parquet(tmp_path / "whole.parquet")
+    )
+    pd.testing.assert_frame_equal(summary, cells.summary(photos, whole, partitions))
+    outside = photos["split"][whole["fine"].isna()].value_counts()
+    assert outside.min() > 0
+    assert summary.loc["fine"].filter(like="without").to_dict() == outside.add_prefix("without a cell: ").to_dict()
+
+
+def test_labels_of_a_list_that_breaks_off_leave_nothing_behind(tmp_path):
+    photos = _listed(100)
+    partitions = {"fine": cells.build(photos["latitude"], photos["longitude"], name="fine", min_photos=1, max_photos=9)}
+
+    def parts():
+        yield photos[:50]
+        raise ValueError("the rows are not those that the fingerprint names")
+
+    with pytest.raises(ValueError, match="fingerprint"):
+        cells.write_labels(parts(), partitions, tmp_path / "labels.parquet")
+    with pytest.raises(ValueError, match=r"labels\.parquet: give at least one part"):
+        cells.write_labels([], partitions, tmp_path / "labels.parquet")
+    assert list(tmp_path.iterdir()) == []

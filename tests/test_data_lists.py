@@ -1,6 +1,7 @@
 import csv
 import errno
 import hashlib
+import os
 import re
 from pathlib import Path
 
@@ -544,6 +545,173 @@ def test_a_full_disk_leaves_the_old_list(tmp_path, stored, monkeypatch):
         data_lists.write(stored[0][:5], {}, path)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
+
+
+# Lists that do not fit in memory
+
+
+LINES = {"attribution": 'by "somebody"\nof somewhere, far away'}
+
+
+def in_parts(rows, *ends):
+    """Rows in parts that end before the given rows."""
+    return [rows[start:end] for start, end in zip((0, *ends), (*ends, len(rows)), strict=True)]
+
+
+@pytest.mark.parametrize("compressed_from", [1, 45, 10**9])
+@pytest.mark.parametrize(
+    "ends", [(), (1,), (7, 7, 33), tuple(range(1, 50))], ids=["one", "two", "an empty one", "rows"]
+)
+def test_a_list_written_in_parts_is_the_same_file(tmp_path, monkeypatch, compressed_from, ends):
+    monkeypatch.setattr(data_lists, "_COMPRESSED_FROM", compressed_from)
+    rows = data_lists.build(scattered(50).assign(**LINES), **SPLIT_IN_TENTHS)
+    whole = data_lists.write(rows, {"dataset": "mine"}, tmp_path / "whole.csv")
+    parts = data_lists.write(iter(in_parts(rows, *ends)), {"dataset": "mine"}, tmp_path / "parts.csv")
+    assert whole.suffix == (".csv" if compressed_from > 50 else ".gz")
+    assert parts.suffix == whole.suffix
+    assert parts.read_bytes() == whole.read_bytes()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("compressed_from", [1, 10**9])
+@pytest.mark.parametrize("part_bytes", [400, 1000, 10**6])
+def test_the_parts_of_a_list_are_its_rows(root, monkeypatch, compressed_from, part_bytes):
+    monkeypatch.setattr(data_lists, "_COMPRESSED_FROM", compressed_from)
+    monkeypatch.setattr(data_lists, "_BYTES_PER_PART", part_bytes)
+    photos = scattered(50).assign(**LINES, licence="0012")
+    photos.loc[9, "attribution"] = '""\n"'
+    data_lists.write(data_lists.build(photos, **SPLIT_IN_TENTHS), {"dataset": "mine"}, paths.data_list("mine"))
+    whole, parts = data_lists.read("mine"), list(data_lists.parts("mine"))
+    assert (len(parts) > 5) == (part_bytes < 10**6)
+    assert all(part.attrs == whole.attrs for part in parts)
+    pd.testing.assert_frame_equal(pd.concat(parts), whole)
+    some = pd.concat(data_lists.parts("mine", ("split", "latitude")))
+    pd.testing.assert_frame_equal(some, whole[["latitude", "split"]])
+    for split in data_lists.SPLITS:
+        expected = whole.loc[whole["split"] == split, ["latitude", "longitude"]].reset_index(drop=True)
+        pd.testing.assert_frame_equal(data_lists.coordinates("mine", split), expected)
+
+
+@given(
+    st.lists(
+        st.tuples(st.text('a",\n\r', max_size=5), st.text('b"\n', max_size=5)), min_size=1, max_size=30, unique=True
+    ),
+    st.integers(300, 900),
+)
+@settings(max_examples=50, deadline=None)
+def test_parts_end_where_rows_end_whatever_a_text_holds(tmp_path_factory, texts, part_bytes):
+    path = tmp_path_factory.mktemp("lists") / "any.csv"
+    authors, attributions = zip(*texts, strict=True)
+    photos = scattered(len(texts)).assign(author=authors, attribution=attributions)
+    written(data_lists.build(photos, seed=1, validation_share=0, test_share=0), path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data_lists, "_BYTES_PER_PART", part_bytes)
+        pd.testing.assert_frame_equal(pd.concat(data_lists.parts(path)), data_lists.read(path))
+
+
+@pytest.mark.parametrize(
+    ("order", "message"),
+    [
+        ([0, 2, 1], "'photo-0001' comes after 'photo-0002': sort the list by id"),
+        ([0, 1, 1], "'photo-0001' comes after 'photo-0001': sort the list by id, each once"),
+    ],
+)
+def test_ids_that_do_not_ascend_are_refused_in_a_part_and_from_part_to_part(tmp_path, monkeypatch, order, message):
+    rows = data_lists.build(scattered(3), seed=1, validation_share=0, test_share=0)
+    content = written(rows, tmp_path / "mine.csv")
+    shuffled = rows.iloc[order]
+    for parts in (shuffled, in_parts(shuffled, 1, 2)):
+        with pytest.raises(ValueError, match=message):
+            data_lists.write(parts, {}, tmp_path / "mine.csv")
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.csv"]
+    assert (tmp_path / "mine.csv").read_bytes() == content
+    forged(tmp_path / "forged.csv", b"".join(data_lists._csv(shuffled.assign(path=rows["path"].tolist()))))
+    for part_bytes in (150, 10**6):
+        monkeypatch.setattr(data_lists, "_BYTES_PER_PART", part_bytes)
+        with pytest.raises(ValueError, match=r"(?s)forged\.csv.*photo-0001' (comes after|occurs more than once)"):
+            list(data_lists.parts(tmp_path / "forged.csv"))
+
+
+def test_parts_with_other_columns_are_refused_and_so_is_none(tmp_path):
+    rows = data_lists.build(scattered(4), seed=1, validation_share=0, test_share=0)
+    with pytest.raises(ValueError, match=r"columns .*sha256,country, those before it .*sha256: give every part the"):
+        data_lists.write([rows[:2], rows[2:].assign(country="FR")], {}, tmp_path / "mine.csv")
+    with pytest.raises(ValueError, match="has no part"):
+        data_lists.write(iter([]), {}, tmp_path / "mine.csv")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_list_without_rows_has_no_parts(tmp_path):
+    forged(tmp_path / "forged.csv", b"id,path,latitude,longitude,author,split,sha256\n")
+    with pytest.raises(ValueError, match=r"forged\.csv: the list is empty"):
+        list(data_lists.parts(tmp_path / "forged.csv"))
+
+
+def test_a_column_that_a_list_lacks_is_named(tmp_path, stored):
+    written(stored[0], tmp_path / "mine.csv")
+    with pytest.raises(ValueError, match="has no column country: it has id, path"):
+        next(data_lists.parts(tmp_path / "mine.csv", ("latitude", "country")))
+
+
+def test_parts_of_a_missing_list_name_the_command_that_builds_it(root):
+    with pytest.raises(data_lists.MissingList, match=r"01_data/make_list\.ipynb builds it"):
+        next(data_lists.parts("holiday"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("photo-0003.jpg", "../../x.jpg", "escapes the photo root"),
+        ("03/photo-0003.jpg", "04/photo-0004.jpg", "the path '04/photo-0004.jpg' occurs more than once"),
+        ("train", "Train", "split 'Train'"),
+        (",train,", ",train,extra,", "is damaged"),
+        ("photo-0003,", '"photo-0003,', "is damaged"),
+    ],
+)
+def test_parts_are_checked_like_the_whole_list(tmp_path, stored, old, new, message):
+    path = tmp_path / "forged.csv"
+    content = written(stored[0], path)
+    forged(path, content[content.index(b"id,path") :].decode().replace(old, new, 1).encode())
+    for read in (data_lists.read, lambda path: list(data_lists.parts(path))):
+        with pytest.raises(ValueError, match=message) as caught:
+            read(path)
+        assert not isinstance(caught.value, data_lists.EditedList)
+        assert "forged.csv" in str(caught.value)
+
+
+def test_a_text_without_end_does_not_fill_the_memory(tmp_path, stored, monkeypatch):
+    monkeypatch.setattr(data_lists, "_BYTES_PER_PART", 100)
+    content = written(stored[0], tmp_path / "mine.csv")
+    body = content[content.index(b"id,path") :]
+    forged(tmp_path / "forged.csv", body.replace(b"photo-0001,", b'"photo-0001,', 1))
+    with pytest.raises(ValueError, match=r"forged\.csv is damaged: a row is longer than 100 bytes"):
+        list(data_lists.parts(tmp_path / "forged.csv"))
+
+
+@pytest.mark.parametrize("compressed_from", [1, 10**9])
+@pytest.mark.parametrize("part_bytes", [400, 10**6])
+def test_an_edited_list_is_refused_after_its_last_part(tmp_path, monkeypatch, compressed_from, part_bytes):
+    monkeypatch.setattr(data_lists, "_COMPRESSED_FROM", compressed_from)
+    monkeypatch.setattr(data_lists, "_BYTES_PER_PART", part_bytes)
+    rows = data_lists.build(scattered(50), seed=1, validation_share=0, test_share=0)
+    path = data_lists.write(rows, {}, tmp_path / "mine.csv")
+    content = path.read_bytes()
+    edits = [content[:-100]] if path.suffix == ".gz" else [content[:-100], content.replace(b"author-1,", b"author-2,")]
+    for edited in edits:
+        path.write_bytes(edited)
+        with pytest.raises(data_lists.EditedList, match="edited by hand or damaged"):
+            list(data_lists.parts(path))
+
+
+def test_whoever_stops_early_leaves_no_file_open(tmp_path, stored, monkeypatch):
+    monkeypatch.setattr(data_lists, "_BYTES_PER_PART", 150)
+    written(stored[0], tmp_path / "mine.csv")
+    parts = data_lists.parts(tmp_path / "mine.csv")
+    assert len(next(parts)) == 1
+    files = set(Path("/proc/self/fd").iterdir()) if Path("/proc/self/fd").exists() else set()
+    assert not files or any(os.path.realpath(file) == str(tmp_path / "mine.csv") for file in files)
+    parts.close()
+    assert not any(os.path.realpath(file) == str(tmp_path / "mine.csv") for file in files)
 
 
 # Verifying
