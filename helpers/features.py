@@ -3,7 +3,6 @@
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from helpers import devices, inputs, models, paths, photo_stores, progress, shards
+from helpers import devices, inputs, models, paths, photos, progress, shards
 
 VIEWS = {"centre": 1, "five": 5}
 """Views of a photo that are the same every time, with the number of crops of each."""
 
 _MOST_TOGETHER = 64  # photos; more at once are hardly faster, and every batch size from here on shares what is kept
 _PHOTOS_PER_PART = 8192  # 40 MB of 1,280 features; what an interrupted run has computed is lost from there on at most
-_VERSION = 2  # of what is done to a photo before the network sees it, and of the files
+_VERSION = 3  # of what is done to a photo before the network sees it, and of the files
 _PARTS = "*.safetensors"
 
 
@@ -33,6 +32,7 @@ def of(
     precision: str,
     batch_size: int,
     label: str,
+    failed: list[tuple[int, str]] | None = None,
 ) -> Tensor:
     """Features of the photos of a list, from disk where a run with the same backbone has asked before.
 
@@ -44,8 +44,7 @@ def of(
         Rows of a data list; ``path`` is read, and ``sha256``, under which features are kept. Those of a photo without
         it are computed and not kept.
     photo_root : Path
-        Where the photos are: anything that `photo_stores.open_store` opens. The hashes of shards are those of their
-        index, because a photo that was shrunk into a shard is another one than the photo that the list names.
+        Where the photos are: anything that `photo_stores.open_store` opens.
     image_size : int
         Side of a crop, in pixels.
     view : str
@@ -56,6 +55,8 @@ def of(
         Photos that the network may be given at once; it takes 64 at most.
     label : str
         What is being computed, e.g. ``"features of training photos"``.
+    failed : list of (int, str), optional
+        Takes the rows of photos that cannot be read, and why; their features are NaN, and nothing is kept of them.
 
     Returns
     -------
@@ -66,6 +67,8 @@ def of(
     ------
     ValueError
         If the backbone is in training mode, or there is no such view.
+    PhotoError
+        If a photo cannot be read and there is no list `failed`.
 
     Notes
     -----
@@ -81,18 +84,28 @@ def of(
     together = min(batch_size, _MOST_TOGETHER)
     shape = (model.feature_count,) if view == "centre" else (VIEWS[view], model.feature_count)
     folder = paths.features(_name(model, image_size, view, precision, together))
-    wanted = _hashes(rows, photo_root)
+    wanted = shards.known_hashes(rows, photo_root)
     found = torch.empty((len(rows), *shape), dtype=torch.float32)
     absent = _fill(found, wanted, folder)
     if not len(absent):
         print(f"{label}: all {len(rows)} kept from before", flush=True)
         return found
     print(f"{label}: {len(rows) - len(absent)} kept from before, {len(absent)} to compute", flush=True)
-    views = inputs.PhotoViews(rows, photo_root, image_size, view)
+    parts = [(0, part) for part in torch.from_numpy(absent).split(together)]
+    workers = inputs.workers_worth(len(absent), together)
+    stream = inputs.stream(rows, photo_root, image_size, view, parts, workers, seed=0)
+    counted = progress.track(stream, label, len(parts), unit=f"batches of {together} photos")
     done = written = 0
-    for batch in _computed(model, views, absent, precision, together, label):
-        found[absent[done : done + len(batch)]] = batch
-        done += len(batch)
+    for batch in counted:
+        found[batch.numbers] = _computed(model, batch.photos, precision, together)
+        if batch.failed:
+            if failed is None:
+                raise photos.PhotoError(batch.failed[0][1])
+            failed += batch.failed
+            unread = [row for row, _ in batch.failed]
+            found[unread] = torch.nan
+            wanted[unread] = b""
+        done += len(batch.numbers) + len(batch.failed)
         if done - written >= _PHOTOS_PER_PART or done == len(absent):
             fresh = absent[written:done][wanted[absent[written:done]] != b""]
             _write(folder, wanted[fresh], found[fresh])
@@ -101,35 +114,14 @@ def of(
 
 
 @torch.no_grad()
-def _computed(
-    model: models.Geolocator,
-    views: inputs.PhotoViews,
-    order: NDArray[np.int64],
-    precision: str,
-    together: int,
-    label: str,
-) -> Iterator[Tensor]:
+def _computed(model: models.Geolocator, views: Tensor, precision: str, together: int) -> Tensor:
     device = model.mean.device
-    batches = inputs.batches(views, torch.from_numpy(order), together)
-    total = -(-len(order) // together)
-    for photos in progress.track(batches, label, total, unit=f"batches of {together} photos"):
-        full = torch.cat([photos, photos.new_zeros((together - len(photos), *photos.shape[1:]))])
-        crops = full if full.ndim == 4 else full.flatten(0, 1)
-        with devices.autocast(device, model, precision):
-            answer = model.features(crops.to(device, non_blocking=True)).float().cpu()
-        yield answer.reshape(together, *full.shape[1:-3], -1)[: len(photos)]
-
-
-def _hashes(rows: pd.DataFrame, photo_root: Path) -> NDArray[np.bytes_]:
-    """SHA-256 of the bytes of each photo; empty where it is not known."""
-    listed = rows["sha256"] if "sha256" in rows else pd.Series("", index=rows.index)
-    if isinstance(photo_stores.reopened(photo_root), shards.Shards):
-        held = shards.Shards(photo_root).index
-        listed = held.set_index("path")["sha256"].reindex(rows["path"])
-    sound = listed.astype(str).str.fullmatch("[0-9a-f]{64}").to_numpy(bool)
-    hashes = np.zeros(len(rows), "S32")
-    hashes[sound] = np.frombuffer(bytes.fromhex("".join(listed[sound])), "S32")
-    return hashes
+    full = views.new_zeros((together, *views.shape[1:]))
+    full[: len(views)] = views
+    crops = full if full.ndim == 4 else full.flatten(0, 1)
+    with devices.autocast(device, model, precision):
+        answer = model.features(crops.to(device, non_blocking=True)).float().cpu()
+    return answer.reshape(together, *full.shape[1:-3], -1)[: len(views)]
 
 
 def _fill(found: Tensor, wanted: NDArray[np.bytes_], folder: Path) -> NDArray[np.int64]:

@@ -121,7 +121,7 @@ def prepared(rows: pd.DataFrame, dataset: str, photo_root: Path, short_side: int
         raise ValueError(f"{len(rows)} of {rows.attrs['rows']} rows of the list are given: prepare all of them")
     folder, wanted = _preparation_of(rows, dataset, short_side)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(folder.with_name(f".{folder.name}.lock")):
+    with alone(folder.with_name(f".{folder.name}.lock")):
         record = _recorded(folder / PREPARED)
         if record not in ({}, wanted):
             shutil.rmtree(folder)
@@ -446,8 +446,8 @@ def _record(file: Path, record: Mapping[str, object]) -> None:
 
 
 @contextlib.contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Wait until no other process is in this block with the same lock."""
+def alone(lock: Path) -> Iterator[None]:
+    """Wait until no other process of this machine is in this block with the same lock, a file."""
     with lock.open("ab") as file:
         try:
             shards.lock(file.fileno())

@@ -1,8 +1,9 @@
 """Decode, resize and judge a photo.
 
 Decoding takes the fast way for JPEG (torchvision's decoder, straight into a tensor) and Pillow for the other formats;
-both give the same pixels. A photo is judged by its header before anything is decoded, so that a file that lies about
-what it is costs neither time nor memory.
+both give the same pixels. A large JPEG of which few pixels are wanted is decoded by Pillow at a fraction of its scale.
+A photo is judged by its header before anything is decoded, so that a file that lies about what it is costs neither time
+nor memory.
 """
 
 import io
@@ -41,6 +42,9 @@ _SIGNATURES = {
     b"BM": "BMP",
 }
 _SUFFIX = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "BMP": ".bmp"}
+_JPEG_SCALES = (2, 4, 8)
+# Of a photo that is decoded faster at half its scale, by Pillow, than whole, by torchvision.
+_PIXELS_WORTH_SCALING = 1 << 19
 _JPEG_END = b"\xff\xd9"
 _PADDING = 1024  # bytes that cameras and servers leave after the end of a JPEG
 _COLOUR_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "La", "CMYK", "YCbCr"}
@@ -82,9 +86,9 @@ class Prepared(NamedTuple):
     """Of the format of `data`, e.g. ``.jpg``."""
 
 
-def read(store: photo_stores.PhotoStore, path: str) -> Tensor:
+def read(store: photo_stores.PhotoStore, path: str, short_side: int = 0) -> Tensor:
     """Decode a photo of a store; see `decode`."""
-    return decode(read_bytes(store, path), path)
+    return decode(read_bytes(store, path), path, short_side)
 
 
 def read_bytes(store: photo_stores.PhotoStore, path: str) -> bytes:
@@ -107,7 +111,7 @@ def read_bytes(store: photo_stores.PhotoStore, path: str) -> bytes:
         raise PhotoError(f"photo {path!r} is missing: {error}", "missing") from None
 
 
-def decode(data: bytes, name: str) -> Tensor:
+def decode(data: bytes, name: str, short_side: int = 0) -> Tensor:
     """Decode a photo, turned upright as its EXIF orientation says.
 
     Grey becomes RGB, CMYK is converted, 16-bit values are scaled to 8 bits, and what is transparent shows white, as on
@@ -119,6 +123,9 @@ def decode(data: bytes, name: str) -> Tensor:
         A JPEG, PNG, WebP, TIFF or BMP file.
     name : str
         What errors call the photo.
+    short_side : int
+        Pixels that the shorter side must keep at least: a large JPEG is decoded at 1/2, 1/4 or 1/8 of its scale, by its
+        own transform, as far as that leaves so many. 0 keeps all pixels.
 
     Returns
     -------
@@ -131,7 +138,27 @@ def decode(data: bytes, name: str) -> Tensor:
         If the file is empty, is no photo of these formats, is truncated or damaged, has a side shorter than
         `MIN_SIDE` pixels, a side more than `MAX_ASPECT` times the other, or more than `MAX_PIXELS` pixels.
     """
-    return _decoded(opened(data, name), data, name)
+    image = opened(data, name)
+    scale = _jpeg_scale(image, short_side) if short_side else 1
+    scaled = _scaled_jpeg(image, scale, name) if scale > 1 else None
+    return _decoded(image, data, name) if scaled is None else scaled
+
+
+def _jpeg_scale(image: Image.Image, short_side: int) -> int:
+    """Largest divisor that leaves a JPEG `short_side` pixels, 1 where decoding all of it is as fast."""
+    if image.format not in ("JPEG", "MPO") or image.width * image.height < _PIXELS_WORTH_SCALING:
+        return 1
+    return max((scale for scale in _JPEG_SCALES if min(image.size) >= scale * short_side), default=1)
+
+
+def _scaled_jpeg(image: Image.Image, scale: int, name: str) -> Tensor | None:
+    """A JPEG at a fraction of its scale, or None where Pillow cannot: whole, it is judged like any other."""
+    try:
+        image.draft(image.mode, (image.width // scale, image.height // scale))
+        pixels = np.array(_eight_bit_rgb(ImageOps.exif_transpose(image), name))
+    except Exception:  # decoders raise anything from struct.error to IndexError on hostile files
+        return None
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def _decoded(image: Image.Image, data: bytes, name: str) -> Tensor:

@@ -32,6 +32,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from helpers import data_lists, paths, photo_stores, progress
 
@@ -406,6 +407,32 @@ def _large(column: pa.ChunkedArray) -> pa.Array:
     array = column.cast(pa.large_string()) if column.type == pa.string() else column
     combined = array.combine_chunks()
     return pa.concat_arrays(combined.chunks) if isinstance(combined, pa.ChunkedArray) else combined
+
+
+def known_hashes(rows: pd.DataFrame, photo_root: Path) -> NDArray[np.bytes_]:
+    """SHA-256 of the bytes that a photo root holds of each photo of a list; empty where it is not known.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Rows of a data list; ``path`` is read, and ``sha256`` if there is one.
+    photo_root : Path
+        Anything that `photo_stores.open_store` opens. The hashes of shards are those of their index, because a photo
+        that was shrunk into a shard is another one than the photo that the list names.
+
+    Returns
+    -------
+    ndarray of bytes, shape (n,)
+        32 bytes each.
+    """
+    listed = rows["sha256"] if "sha256" in rows else pd.Series("", index=rows.index)
+    store = photo_stores.reopened(photo_root)
+    if isinstance(store, Shards):
+        listed = store.index.set_index("path")["sha256"].reindex(rows["path"])
+    sound = listed.astype(str).str.fullmatch("[0-9a-f]{64}").to_numpy(bool)
+    hashes = np.zeros(len(rows), "S32")
+    hashes[sound] = np.frombuffer(bytes.fromhex("".join(listed[sound])), "S32")
+    return hashes
 
 
 def ids_in(tar: Path) -> list[str]:

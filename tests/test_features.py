@@ -218,6 +218,25 @@ def test_an_interrupted_run_keeps_the_parts_that_it_finished(root, model, photos
     assert not [file for file in (root / "04_training" / "features").rglob("*") if "partial" in file.name]
 
 
+def test_photos_that_cannot_be_read_are_reported_and_the_others_served(root, model, photos, capsys):
+    expected = of(model, photos.assign(sha256=""), root)
+    (root / "photos" / "9.jpg").unlink()
+    (root / "photos" / "2.jpg").write_bytes((root / "photos" / "2.jpg").read_bytes()[:100])
+    given = (model, photos, root / "photos", SIZE, "centre", "fp32", 6, "features")
+    for kept in (0, 9):
+        failed = []
+        found = features.of(*given, failed=failed)
+        assert f"{kept} kept from before, {11 - kept} to compute" in capsys.readouterr().out
+        assert [row for row, _ in failed] == [2, 9]
+        assert "'2.jpg' is truncated" in failed[0][1]
+        assert "'9.jpg' is missing" in failed[1][1]
+        sound = [row for row in range(11) if row not in (2, 9)]
+        assert torch.equal(found[sound], expected[sound])
+        assert found[[2, 9]].isnan().all()
+    with pytest.raises(ValueError, match=r"photo '2\.jpg' is truncated"):
+        features.of(*given)
+
+
 def write(folder, hashes, held):
     for _ in range(50):
         features._write(folder, hashes, held)

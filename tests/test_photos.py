@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from PIL.TiffImagePlugin import IFDRational
+from torchvision.transforms.v2 import functional
 
 from helpers import photo_stores, photos
 
@@ -199,6 +200,76 @@ def test_pillow_keeps_its_own_limit():
     with pytest.raises(photos.PhotoError):
         photos.decode(encoded(Image.new("1", (20_000, 10_000)), "PNG"), "a.png")
     assert before == Image.MAX_IMAGE_PIXELS
+
+
+def scaled_by_pillow(data, scale):
+    image = Image.open(io.BytesIO(data))
+    image.draft(image.mode, (image.width // scale, image.height // scale))
+    return torch.from_numpy(np.array(ImageOps.exif_transpose(image).convert("RGB"))).permute(2, 0, 1)
+
+
+@pytest.fixture(scope="module")
+def large():
+    return textured(1000, 800)
+
+
+@pytest.mark.parametrize(
+    ("short_side", "scale"), [(0, 1), (401, 1), (400, 2), (201, 2), (200, 4), (101, 4), (100, 8), (99, 8), (1, 8)]
+)
+def test_a_large_jpeg_is_scaled_as_far_as_the_short_side_stays(large, short_side, scale):
+    data = encoded(large)
+    photo = photos.decode(data, "a.jpg", short_side)
+    assert photo.shape == (3, 800 // scale, 1000 // scale)
+    assert photo.dtype == torch.uint8
+    assert torch.equal(photo, scaled_by_pillow(data, scale) if scale > 1 else pillow_rgb(data))
+
+
+def test_scaling_leaves_what_all_pixels_would_show(large):
+    data = encoded(large, quality=90)
+    whole, scaled = (photos.resize(photos.decode(data, "a", short_side), 128).float() for short_side in (0, 179))
+    assert 0 < (whole - scaled).abs().mean() < 1
+
+
+@pytest.mark.parametrize("size", [(640, 800), (20, 16)])
+def test_a_jpeg_of_few_pixels_and_other_formats_keep_them_all(large, size):
+    small = large.resize(size)
+    for data in (encoded(small), encoded(large, "PNG"), encoded(large, "WEBP", quality=20)):
+        assert torch.equal(photos.decode(data, "a", 16), photos.decode(data, "a"))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_scaled_jpeg_is_turned_upright(large, orientation):
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    data = encoded(large, exif=exif)
+    whole, scaled = photos.decode(data, "a"), photos.decode(data, "a", 100)
+    assert scaled.shape[1:] == tuple(side // 8 for side in whole.shape[1:])
+    shrunk = functional.resize(whole, list(scaled.shape[1:]), antialias=True)
+    assert (shrunk.float() - scaled.float()).abs().mean() < 2
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_scaled_grey_or_cmyk_jpeg_is_converted(large, mode, progressive):
+    data = encoded(large.convert(mode), progressive=progressive)
+    whole, scaled = photos.decode(data, "a"), photos.decode(data, "a", 200)
+    assert scaled.shape == (3, 200, 250)
+    assert (photos.resize(whole, 200).float() - scaled.float()).abs().mean() < 2
+
+
+def test_a_scaled_jpeg_with_several_pictures_shows_the_first(large):
+    data = encoded(large, "MPO", save_all=True, append_images=[large.rotate(180)])
+    assert torch.equal(photos.decode(data, "a", 200), scaled_by_pillow(data, 4))
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_truncated_jpeg_is_refused_however_few_pixels_are_wanted(large, progressive):
+    data = encoded(large, progressive=progressive)
+    half = len(data) // 2
+    for damaged in (data[:-1], data[: len(data) * 9 // 10], data[:half], data[:half] + bytes(len(data) - half)):
+        with pytest.raises(photos.PhotoError, match="truncated") as caught:
+            photos.decode(damaged, "a.jpg", 100)
+        assert caught.value.reason == "truncated"
 
 
 @settings(max_examples=150, deadline=None)
