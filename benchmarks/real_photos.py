@@ -29,13 +29,16 @@ from helpers import (
     devices,
     exploring,
     features,
+    labelled,
     leakage,
     metrics,
+    model_cards,
     models,
     notebooks,
     paper_rows,
     paths,
     predict,
+    recipe,
     scenes,
     training,
 )
@@ -99,7 +102,7 @@ def folds_page(truth: pd.DataFrame, photos: Path) -> str:
     by_confidence = metrics.by_group(
         predictions["distance_km"], metrics.confidence_quarters(predictions["confidence"])
     ).round(3)
-    settings = training.Settings(**notebooks.defaults("04_training/train"))
+    settings, _ = recipe.of(notebooks.defaults("04_training/train"))
     return f"""# Accuracy on {len(truth):,} real photos
 
 {FOLDS} folds grouped by author: every photo is placed by a run that was trained on three fifths of the authors, with
@@ -211,7 +214,7 @@ def trained(name: str, given: Mapping[str, object], dataset: str, photos: Path) 
         folder.mkdir(parents=True)
         parameters = {**notebooks.defaults("04_training/train"), "dataset": dataset, "photo_root": str(photos)}
         parameters |= {"image_size": IMAGE_SIZE, "scene": scene, **given}
-        training.train(training.Settings(**parameters), folder)
+        training.train_alone(training.Job(*recipe.of(parameters), folder, folder / "checkpoints"))
         folders[scene] = folder
     return folders
 
@@ -233,13 +236,13 @@ def backbones_page(truth: pd.DataFrame, photos: Path, architectures: list[str]) 
         parameters |= {"dataset": dataset, "photo_root": str(photos), "image_size": IMAGE_SIZE}
         parameters |= {"architecture": architecture, "weights": weights or "default"}
         with tempfile.TemporaryDirectory() as folder:
-            settings = training.Settings(**parameters)
-            training.train(settings, Path(folder))
+            settings, running = recipe.of(parameters)
+            training.train_alone(training.Job(settings, running, Path(folder), Path(folder) / "checkpoints"))
             curves = pd.read_json(Path(folder) / "metrics.jsonl", lines=True)
-        seen = sum(len(training.read_split(settings, split)) for split in ("train", "validation"))
-        best = curves[curves["epoch"] == training.best_epoch(curves)].iloc[0]
+        seen = sum(len(labelled.read_split(settings, split)) for split in ("train", "validation"))
+        best = curves[curves["epoch"] == model_cards.best_epoch(curves)].iloc[0]
         shares = {f"{km} km": f"{100 * best[f'within_{km}km']:.1f} %" for km in metrics.THRESHOLDS_KM}
-        speed = f"{seen / curves['seconds'].iloc[0]:.0f}"
+        speed = f"{seen / curves['seconds_features'].iloc[0]:.0f}"
         median = f"{best['median_km']:,.0f}"
         rows.append({"backbone": architecture, "photos/s": speed, **shares, "median km": median})
     validation = int((truth["fold"] == 1).sum())
@@ -270,7 +273,7 @@ def make_inputs(truth: pd.DataFrame, photos: Path, *, test: int, validation: int
 
 def nearest_neighbours(rows: pd.DataFrame, photos: Path) -> pd.DataFrame:
     """Distance of each test photo to the training photo whose features are the most similar to its own."""
-    settings = training.Settings(**notebooks.defaults("04_training/train"))
+    settings, _ = recipe.of(notebooks.defaults("04_training/train"))
     model = models.Geolocator(settings.architecture, {}).to(devices.best_device()).eval()
     parts = {split: rows[rows["split"] == split] for split in ("train", "test")}
     train, test = (

@@ -1,11 +1,12 @@
-"""Pick the device and the number format that suit the machine."""
+"""Pick the devices and the number format that suit the machine."""
 
+import os
 from contextlib import AbstractContextManager
 
 import torch
 from torch import nn
 
-PRECISIONS = ("auto", "fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
 def best_device() -> torch.device:
@@ -17,6 +18,13 @@ def best_device() -> torch.device:
     return torch.device("cpu")
 
 
+def count(device: torch.device) -> int:
+    """How many processes can train on devices of this kind here: one on each GPU, or on each core."""
+    if device.type == "cuda":
+        return torch.cuda.device_count()
+    return (os.cpu_count() or 1) if device.type == "cpu" else 1
+
+
 def described(device: torch.device) -> str:
     """The device in words, for logs and manifests."""
     if device.type == "cuda":
@@ -24,18 +32,28 @@ def described(device: torch.device) -> str:
     return f"{device.type}, {torch.get_num_threads()} threads"
 
 
-def autocast(device: torch.device, model: nn.Module, precision: str) -> AbstractContextManager[None]:
-    """Context in which `model` computes with `precision`, one of :data:`PRECISIONS`.
+def number_format(device: torch.device, model: nn.Module, precision: str) -> torch.dtype:
+    """Number format in which `model` computes with `precision`, one of :data:`PRECISIONS`.
 
-    ``auto`` takes bfloat16 where the device gains by it: a GPU that has it, and a CPU with matrix tiles (AMX) for
-    networks without depthwise convolutions, which run slower in bfloat16 there.
+    ``auto`` takes the half precision that the device gains by: on a GPU bfloat16, or float16 where it has none; on a
+    CPU with instructions for it (AMX, AVX-512 BF16) bfloat16, except for networks with depthwise convolutions, which
+    run slower in it there.
     """
-    use = _gains_by_bf16(device, model) if precision == "auto" else precision == "bf16"
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=use)
-
-
-def _gains_by_bf16(device: torch.device, model: nn.Module) -> bool:
+    if precision != "auto":
+        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     depthwise = any(isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 3 for layer in model.modules())
-    return device.type == "cpu" and torch.cpu._is_amx_tile_supported() and not depthwise
+    gains = device.type == "cpu" and _has_bf16_instructions() and not depthwise
+    return torch.bfloat16 if gains else torch.float32
+
+
+def autocast(device: torch.device, model: nn.Module, precision: str) -> AbstractContextManager[None]:
+    """Context in which `model` computes in its :func:`number_format`."""
+    dtype = number_format(device, model, precision)
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
+def _has_bf16_instructions() -> bool:
+    known = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # the second not in every release
+    return any(getattr(torch.cpu, name, bool)() for name in known)

@@ -117,6 +117,13 @@ def _rounded_to_8(channels: float) -> int:
     return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
+class Heads(nn.ModuleDict):
+    """Linear heads, by name."""
+
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        return {name: head(features) for name, head in self.items()}
+
+
 class Geolocator(nn.Module):
     """A backbone with linear heads.
 
@@ -175,10 +182,10 @@ class Geolocator(nn.Module):
         build = _timm_backbone if architecture.startswith(TIMM) else _torchvision_backbone
         built = build(architecture, weights == "default", None if kept else state, str(file))
         if kept and state:
-            _load(built.network, _below(state, "backbone"), str(file))
+            _load(built.network, below(state, "backbone"), str(file))
         self.backbone = built.network
         self.feature_count = built.features
-        self.heads = nn.ModuleDict({name: nn.Linear(built.features, outputs) for name, outputs in heads.items()})
+        self.heads = Heads({name: nn.Linear(built.features, outputs) for name, outputs in heads.items()})
         self.register_buffer("mean", torch.tensor(built.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(built.std).view(3, 1, 1), persistent=False)
 
@@ -189,7 +196,7 @@ class Geolocator(nn.Module):
 
     def classify(self, features: Tensor) -> dict[str, Tensor]:
         """Outputs of each head, of shape (n, outputs): logits where it chooses among classes."""
-        return {name: head(features) for name, head in self.heads.items()}
+        return self.heads(features)
 
     def forward(self, photos: Tensor) -> dict[str, Tensor]:
         return self.classify(self.features(photos))
@@ -289,7 +296,7 @@ def take_heads(model: Geolocator, weights: str, fingerprints: Mapping[str, str])
         if difference:
             print(f"head {name!r} starts anew: {file}: {difference}", flush=True)
         else:
-            _load(model.heads[name], _below(state, f"heads.{name}"), str(file))
+            _load(model.heads[name], below(state, f"heads.{name}"), str(file))
             print(f"head {name!r} goes on from {file}", flush=True)
 
 
@@ -326,7 +333,7 @@ def read_tensors(file: Path, allow_pickle: bool) -> dict[str, Tensor]:
             f"{file} is no .safetensors file, so a pickle most likely, which can hold code: take the weights as "
             ".safetensors, or set allow_pickle to read it with nothing but tensors let through"
         )
-    return _below(tensors, "module") if all(name.startswith("module.") for name in tensors) else tensors
+    return below(tensors, "module") if all(name.startswith("module.") for name in tensors) else tensors
 
 
 @dataclass(frozen=True)
@@ -517,7 +524,7 @@ def _unreadable(file: Path, error: Exception) -> WeightsError:
     return WeightsError(f"{file} cannot be read: {said}. Get or make the file again")
 
 
-def _below(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+def below(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     """Tensors of the part of a model that has this name."""
     return {key.removeprefix(f"{name}."): tensor for key, tensor in state.items() if key.startswith(f"{name}.")}
 

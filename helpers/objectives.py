@@ -134,14 +134,14 @@ def unit_vector_mse(outputs: Tensor, coordinates: Tensor) -> tuple[Tensor, Tenso
     outputs : Tensor of shape (n, 3)
         Vectors, as the head gives them, of any length.
     coordinates : Tensor of shape (n, 2)
-        True latitude and longitude of the photos, in degrees.
+        True latitude and longitude of the photos, in degrees; NaN for a photo that does not count.
 
     Returns
     -------
     total : float32 Tensor, a scalar
         Sum of the squared distances, in squared radii of the Earth.
     count : int64 Tensor, a scalar
-        Number of photos.
+        Number of photos that count.
 
     Examples
     --------
@@ -149,7 +149,7 @@ def unit_vector_mse(outputs: Tensor, coordinates: Tensor) -> tuple[Tensor, Tenso
     >>> round(total.item(), 6), count.item()
     (0.0, 1)
     """
-    return _squared(outputs.float() - unit_vectors(coordinates))
+    return _squared(outputs.float(), unit_vectors(coordinates))
 
 
 def degrees_mse(outputs: Tensor, coordinates: Tensor) -> tuple[Tensor, Tensor]:
@@ -164,14 +164,14 @@ def degrees_mse(outputs: Tensor, coordinates: Tensor) -> tuple[Tensor, Tensor]:
     outputs : Tensor of shape (n, 2)
         Latitude and longitude in units of 90 degrees.
     coordinates : Tensor of shape (n, 2)
-        True latitude and longitude of the photos, in degrees.
+        True latitude and longitude of the photos, in degrees; NaN for a photo that does not count.
 
     Returns
     -------
     total : float32 Tensor, a scalar
         Sum over the photos of the mean of the two squared differences, in square degrees.
     count : int64 Tensor, a scalar
-        Number of photos.
+        Number of photos that count.
 
     Examples
     --------
@@ -179,7 +179,7 @@ def degrees_mse(outputs: Tensor, coordinates: Tensor) -> tuple[Tensor, Tensor]:
     >>> total.item()  # half of 2 ** 2 + 359 ** 2
     64442.5
     """
-    total, count = _squared(_DEGREES_PER_UNIT * outputs.float() - coordinates.float())
+    total, count = _squared(_DEGREES_PER_UNIT * outputs.float(), coordinates.float())
     return total / 2, count
 
 
@@ -302,6 +302,7 @@ def unit_vectors(coordinates: Tensor) -> Tensor:
     return torch.stack([across * longitude.cos(), across * longitude.sin(), latitude.sin()], dim=1).float()
 
 
-def _squared(differences: Tensor) -> tuple[Tensor, Tensor]:
-    count = torch.full((), len(differences), device=differences.device)
-    return differences.square().sum(), count
+def _squared(outputs: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    known = ~wanted.isnan().any(dim=1)
+    differences = torch.where(known[:, None], outputs - wanted.nan_to_num(), 0.0)
+    return differences.square().sum(), known.sum()

@@ -116,6 +116,11 @@ def features(backbone: str) -> Path:
     return root() / "04_training" / "features" / checked_name(backbone)
 
 
+def checkpoints(run_name: str) -> Path:
+    """Folder with what an unfinished training run goes on from."""
+    return root() / "04_training" / "checkpoints" / checked_name(run_name)
+
+
 def run(run_name: str) -> Path:
     """Folder of one training run."""
     if run_name == published().name or run_name.endswith(f"-{NETWORKS_OF_SCENES}"):

@@ -1,7 +1,7 @@
 """Figures and maps in one style: sized for a paper's column, safe for any colour vision, the same bytes each time."""
 
 import textwrap
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFor
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import ArrayLike, NDArray
 
-from helpers import leakage, metrics, paths, places
+from helpers import leakage, metrics, paths, places, progress
 
 SINGLE_COLUMN, DOUBLE_COLUMN = 3.4, 7.0  # inches, in a two-column paper
 
@@ -491,21 +491,29 @@ def cells_map(
 
 
 @_styled
-def training_curves(table: pd.DataFrame, title: str = "", *, width: float = DOUBLE_COLUMN) -> Figure:
+def training_curves(
+    table: pd.DataFrame, title: str = "", *, steps: pd.DataFrame | None = None, width: float = DOUBLE_COLUMN
+) -> Figure:
     """Losses, and accuracies on the validation photos, by epoch.
 
     Parameters
     ----------
     table : DataFrame
         One row per epoch: ``epoch, train_loss``; of runs with validation photos ``within_25km, within_200km,
-        within_750km, within_2500km`` (shares from 0 to 1), and ``validation_loss`` if any of them lies in a cell.
+        within_750km, within_2500km`` (shares from 0 to 1), and ``validation_loss`` if any of them lies in a cell. It
+        may be empty while `steps` is not.
     title : str
+    steps : DataFrame, optional
+        Of a run under way: ``epoch`` (with fractions) and ``train_loss`` so far in it.
     width : float
         Of the figure, in inches.
     """
     shape, height = ((1, 2), 2.6) if width > 5 else ((2, 1), 4.4)
     figure, (losses, accuracies) = plt.subplots(*shape, figsize=(width, height), layout="constrained")
-    losses.plot(table["epoch"], table["train_loss"], "o-", color=PALETTE[0], label="training")
+    if steps is not None and len(steps):
+        losses.plot(steps["epoch"], steps["train_loss"], "-", color=PALETTE[0], alpha=0.5, label="within epochs")
+    if len(table):
+        losses.plot(table["epoch"], table["train_loss"], "o-", color=PALETTE[0], label="training")
     if "validation_loss" in table:
         losses.plot(table["epoch"], table["validation_loss"], "s--", color=PALETTE[1], label="validation")
     losses.set_ylabel("Loss (nats)")
@@ -514,10 +522,12 @@ def training_curves(table: pd.DataFrame, title: str = "", *, width: float = DOUB
         if share in table:
             accuracies.plot(table["epoch"], 100 * table[share], "o-", color=shade, label=f"{threshold:,} km")
     if not accuracies.lines:
-        accuracies.text(0.5, 0.5, "no validation photos", transform=accuracies.transAxes, ha="center", color=_GREY)
+        lacking = "no validation photos" if len(table) else "validation follows each epoch"
+        accuracies.text(0.5, 0.5, lacking, transform=accuracies.transAxes, ha="center", color=_GREY)
     accuracies.set_ylim(bottom=0)
     accuracies.set_ylabel("Validation photos within (%)")
-    first, last = table["epoch"].min(), table["epoch"].max()
+    shown = table if steps is None or len(table) else steps
+    first, last = shown["epoch"].min(), shown["epoch"].max()
     for axes in (losses, accuracies):
         plt.setp(axes.lines, markersize=2.5)
         axes.set_xlim(first - 0.5, last + 0.5)
@@ -534,6 +544,25 @@ def training_curves(table: pd.DataFrame, title: str = "", *, width: float = DOUB
             )
     figure.suptitle(title, x=0.01, ha="left", fontsize=8.5)
     return _finished(figure)
+
+
+def live_curves() -> Callable[[pd.DataFrame, pd.DataFrame], None]:
+    """A call that draws :func:`training_curves` anew in the place where it was first called.
+
+    It takes what was measured by epoch, and within epochs, and does nothing where nobody watches.
+    """
+    from IPython.display import display  # takes a while, and only notebooks need it
+
+    if not progress.watched():
+        return lambda table, steps: None
+    handle = display(display_id=True)
+
+    def draw(table: pd.DataFrame, steps: pd.DataFrame) -> None:
+        figure = training_curves(table, steps=steps)
+        handle.update(figure)
+        plt.close(figure)
+
+    return draw
 
 
 @_styled

@@ -95,6 +95,23 @@ def line(label: str, done: int, total: int | None, unit: str, seconds: float) ->
     return f"{label}: {done}/{total} {unit} ({done / total:.0%}), {shown_rate}, {remaining}".replace("%)", " %)")
 
 
+def duration(seconds: float) -> str:
+    """A time in the two units that matter.
+
+    Examples
+    --------
+    >>> duration(42.4), duration(754), duration(4_000), duration(200_000)
+    ('42 s', '13 min', '1 h 7 min', '2 d 7 h')
+    """
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
+
+
 def show(text: str) -> None:
     """Print a line of a child process, as a moving bar where it tells of progress and somebody watches."""
     match = _LINE.match(text)

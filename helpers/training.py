@@ -1,225 +1,66 @@
-"""The training loop, as a module that ``torchrun -m`` starts.
+"""The training loop, as a module that ``torchrun -m`` starts, once for each device.
 
-It reads top to bottom: settings, what is learned from, the loop, what is kept. ``helpers.launch`` starts it from a
-notebook.
+It reads top to bottom: what is learned from, the steps, what is kept. ``helpers.launch`` starts it from a notebook.
+
+Every process computes its share of each step's photos. The order of the photos, the views of them and what dropout
+drops are functions of seed, epoch and step alone, so that a run is the same on any number of devices (but for rounding,
+and for batch normalisation, whose means are those of a part), and goes on in the middle of an epoch as if never ended.
 """
 
 import argparse
+import contextlib
 import ctypes
+import inspect
 import json
 import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.elastic.multiprocessing.errors import record
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
 from helpers import (
+    batch_norm,
+    checkpoints,
     data_lists,
     devices,
     features,
-    fetch,
     inputs,
+    labelled,
+    manifests,
     metrics,
     models,
     objectives,
-    packing,
     paths,
     predict,
+    processes,
     progress,
+    recipe,
     scenes,
+    stopwatch,
     targets,
 )
+from helpers.labelled import Photos
 from helpers.models import Geolocator
+from helpers.recipe import Running, Settings
 
-CHOICES = {
-    "partition": targets.PARTITIONS,
-    "train_layers": ("heads", "all"),
-    "scene": ("all", *scenes.SCENES),
-    "objective": ("auto", *objectives.OBJECTIVES),
-    "augmentation": inputs.AUGMENTATIONS,
-    "optimizer": ("adamw", "sgd"),
-    "schedule": ("cosine", "halving"),
-    "precision": devices.PRECISIONS,
-}
+PHASES = ("features", "input", "forward", "backward", "optimizer", "compile", "other")
+"""What the time of an epoch's steps goes into, in ``metrics.jsonl`` as ``seconds_<phase>``."""
+
 # Shares of the epochs after which the rate is halved: 4, 8, 12, 13, 14 of 15 in the paper's PyTorch successor.
 _HALVINGS = (4 / 15, 8 / 15, 12 / 15, 13 / 15, 14 / 15)
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a run is trained with: the parameters of ``04_training/train.ipynb``."""
-
-    partition: str
-    dataset: str
-    photo_root: str
-    short_side: int
-    scene: str
-    scene_threshold: float
-    multitask: bool
-    scene_loss_weight: float
-    objective: str
-    smoothing_km: float
-    architecture: str
-    weights: str
-    allow_pickle: bool
-    train_layers: str
-    backbone_learning_rate_factor: float
-    augmentation: str
-    optimizer: str
-    learning_rate: float
-    weight_decay: float
-    schedule: str
-    warmup_epochs: float
-    epochs: int
-    batch_size: int
-    image_size: int
-    precision: str
-    seed: int
-    run_name: str
-
-    def __post_init__(self) -> None:
-        models.check_architecture(self.architecture)
-        for name in ("learning_rate", "epochs", "batch_size", "image_size", "smoothing_km"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
-        factors = ("backbone_learning_rate_factor", "scene_loss_weight")
-        for name in ("short_side", "weight_decay", "warmup_epochs", "seed", *factors):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
-        if not 0 <= self.scene_threshold < 1:
-            raise ValueError(f"scene_threshold is a probability from 0 to below 1, not {self.scene_threshold}")
-        coordinates = self.partition == targets.COORDINATES
-        fitting = objectives.COORDINATE_OBJECTIVES if coordinates else objectives.CLASS_OBJECTIVES
-        if self.loss not in fitting:
-            raise ValueError(
-                f"objective {self.objective!r} does not go with partition {self.partition!r}, which takes auto, "
-                f"{', '.join(fitting)}"
-            )
-        shortest = round(self.image_size * inputs.SHORT_SIDE_TO_CROP)
-        if 0 < self.short_side < shortest:
-            raise ValueError(
-                f"short_side {self.short_side} is too small for views of image_size {self.image_size}, which are cut "
-                f"from {shortest} pixels: set it to {shortest} or more, or to 0 to read the photos as they are"
-            )
-        if self.weights not in ("default", "none") and not Path(self.weights).expanduser().is_file():
-            raise ValueError(
-                f"weights {self.weights!r} is no file: it takes 'default', 'none' or the file of a state dict"
-            )
-
-    @property
-    def loss(self) -> str:
-        """The objective; what ``auto`` stands for is that of the paper which the partition comes from."""
-        if self.objective != "auto":
-            return self.objective
-        usual = {"region": "haversine_smoothed", targets.COORDINATES: "unit_vector_mse"}
-        return usual.get(self.partition, "cross_entropy")
-
-    @property
-    def learns_scenes(self) -> bool:
-        """Whether the scenes of the photos matter."""
-        return self.multitask or self.scene != "all"
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Notebooks whose outputs training reads, beside the list."""
-        classify = ("02_scenes/classify_scenes",) * self.learns_scenes
-        return tuple(name for name in (targets.notebook(self.partition), *classify) if name)
-
-
-def sources(settings: Settings) -> dict[str, Path]:
-    """Files that a run is made from, for its manifest."""
-    files = {"data list": paths.data_list(settings.dataset)}
-    if targets.heads(settings.partition):
-        files["labels"] = targets.folder(settings.partition, settings.dataset) / "labels.parquet"
-    if settings.weights not in ("default", "none"):
-        files["weights"] = Path(settings.weights).expanduser()
-    return {**files, **scenes.recorded(settings.dataset)} if settings.learns_scenes else files
-
-
-def prepared(settings: Settings, rows: pd.DataFrame) -> Settings:
-    """Settings whose photos are sure to be there: with ``short_side``, those that were shrunk to it into shards.
-
-    Shrunk photos are made once for a list; after that the others are not looked at any more.
-    """
-    if not settings.short_side or not packing.is_prepared(rows, settings.dataset, settings.short_side):
-        fetch.ensure(rows, settings.dataset, settings.photo_root)
-    if not settings.short_side:
-        return settings
-    photo_root = fetch.photo_folder(settings.dataset, settings.photo_root)
-    shards = packing.prepared(rows, settings.dataset, photo_root, settings.short_side)
-    return replace(settings, photo_root=str(shards))
-
-
-@dataclass(frozen=True)
-class Photos:
-    """Photos of one split with what is to be learned of them.
-
-    Attributes
-    ----------
-    labels : dict of str to int64 Tensor of shape (n,)
-        Class numbers by head, -1 for none.
-    coordinates : float32 Tensor of shape (n, 2)
-        True latitude and longitude in degrees.
-    """
-
-    rows: pd.DataFrame
-    labels: dict[str, Tensor]
-    coordinates: Tensor
-    root: Path
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-
-def read_split(settings: Settings, split: str) -> Photos:
-    """Photos of a split that can be learned from or judged by.
-
-    A training photo without a class in any partition teaches nothing and is not read. An individual scene network
-    learns from the photos whose scene has a probability above the threshold, and is judged by those that would be
-    given to it: whose most likely scene it is.
-    """
-    rows = data_lists.read(settings.dataset)
-    rows = rows[rows["split"] == split].reset_index(drop=True)
-    heads = list(targets.heads(settings.partition))
-    wanted = np.ones(len(rows), dtype=bool)
-    labels = {}
-    if heads:
-        file = targets.folder(settings.partition, settings.dataset) / "labels.parquet"
-        table = pd.read_parquet(file)
-        absent = rows["id"][~rows["id"].isin(table["id"])]
-        if len(absent):
-            raise ValueError(
-                f"{file} has the labels of another list than {settings.dataset!r}: it lacks {len(absent)} of its "
-                f"{len(rows)} {split} photos, the first of them {absent.iloc[0]!r}. Make it again with "
-                f"{targets.notebook(settings.partition)}.ipynb"
-            )
-        merged = rows[["id"]].merge(table, on="id", how="left", validate="one_to_one")[heads]
-        labels = {name: merged[name].astype("Int64").fillna(-1).to_numpy(np.int64) for name in heads}
-        if split == "train":
-            wanted = np.any([column >= 0 for column in labels.values()], axis=0)
-    if settings.learns_scenes:
-        seen = scenes.table(rows, settings.dataset)
-        if settings.multitask:
-            labels[targets.SCENE] = pd.Categorical(seen["scene"], scenes.SCENES).codes.astype(np.int64)
-        if settings.scene != "all":
-            likely = (seen[f"p_{settings.scene}"] > settings.scene_threshold).to_numpy(dtype=bool)
-            wanted &= likely if split == "train" else (seen["scene"] == settings.scene).to_numpy(dtype=bool)
-    rows = rows[wanted].reset_index(drop=True)
-    return Photos(
-        rows,
-        {name: torch.from_numpy(column[wanted]) for name, column in labels.items()},
-        torch.from_numpy(rows[["latitude", "longitude"]].to_numpy(np.float32)),
-        fetch.photo_folder(settings.dataset, settings.photo_root),
-    )
+_PHOTOS_PER_PART = 2  # at least: batch normalisation has no spread of one
 
 
 class Loss:
@@ -246,6 +87,11 @@ class Loss:
         parts = [self._of_head(name, scores, labels, coordinates) for name, scores in outputs.items()]
         sums, counts = zip(*parts, strict=True)
         return torch.stack(sums), torch.stack(counts)
+
+    def counts(self, labels: Mapping[str, Tensor], coordinates: Tensor, heads: Iterable[str]) -> Tensor:
+        """How many photos will count for each head, an int64 tensor (heads,)."""
+        known = {targets.COORDINATES: ~coordinates.isnan().any(dim=1)}
+        return torch.stack([(known[name] if name in known else labels[name] >= 0).sum() for name in heads])
 
     def mean(self, sums: Tensor, counts: Tensor, heads: Iterable[str]) -> Tensor:
         """Weighted sum of the means of :meth:`summed`, a scalar."""
@@ -276,124 +122,615 @@ def learning_rate_factor(settings: Settings, step: int, steps_per_epoch: int) ->
     return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
 
-def train(settings: Settings, folder: Path) -> None:
-    """Train a run and write model, configuration, classes and metrics into `folder`."""
-    torch.manual_seed(settings.seed)
-    device = devices.best_device()
-    training, validation = read_split(settings, "train"), read_split(settings, "validation")
-    classes = targets.read(targets.folder(settings.partition, settings.dataset), targets.heads(settings.partition))
-    _check_photos(settings, classes, training, validation)
-    targets.write(classes, folder / "classes")
-    outputs = _outputs(settings, classes)
-    fingerprints = targets.fingerprints(folder / "classes", outputs)
-    model = Geolocator(settings.architecture, outputs, settings.weights, settings.allow_pickle)
-    models.take_heads(model, settings.weights, fingerprints)
-    model = model.to(device).to(memory_format=torch.channels_last)
-    loss = Loss(settings, classes, device)
-    read_out = predict.read_out(classes, device)
-    _try_out(model, settings, device)
-    labels = {name: column.to(device) for name, column in training.labels.items()}
-    coordinates = training.coordinates.to(device)
-    print(
-        f"{settings.architecture} on {devices.described(device)}: {len(training)} training photos, "
-        f"{len(validation)} validation photos, {settings.loss} over "
-        f"{' + '.join(f'{count} {name}' for name, count in outputs.items())} outputs",
-        flush=True,
-    )
+@dataclass(frozen=True)
+class Job:
+    """What to train, and where it is written."""
 
-    started = time.monotonic()
-    frozen = settings.train_layers == "heads"
-    if frozen:
-        # A frozen backbone says the same of a photo in every epoch: ask it once.
-        model.requires_grad_(False).eval()
-        model.heads.requires_grad_(True)
-        training_features = _features(model, training, settings, "features of training photos")
-        validation_features = _features(model, validation, settings, "features of validation photos")
-    network: Callable[[Tensor], dict[str, Tensor]] = model.classify if frozen else model
+    settings: Settings
+    running: Running
+    folder: Path
+    """Of the run."""
+    checkpoints: Path
+    """They are deleted when the run is done."""
 
-    def training_batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        shuffle = torch.Generator().manual_seed(settings.seed * 100_003 + epoch)
-        order = torch.randperm(len(training), generator=shuffle)
-        if frozen:
-            yield from ((index, training_features[index]) for index in order.split(settings.batch_size))
-        else:
-            views = inputs.PhotoViews(
-                training.rows, training.root, settings.image_size, settings.augmentation, settings.seed, epoch
-            )
-            photos = inputs.batches(views, order, settings.batch_size)
-            yield from zip(order.split(settings.batch_size), photos, strict=True)
+    @classmethod
+    def read(cls, file: Path) -> "Job":
+        job = json.loads(file.read_text())
+        folders = Path(job["folder"]), Path(job["checkpoints"])
+        return cls(Settings(**job["settings"]), Running(**job["running"]), *folders)
 
-    def validation_outputs() -> Iterator[dict[str, Tensor]]:
-        if frozen:
-            yield from (network(batch.to(device)) for batch in validation_features.split(settings.batch_size))
-        else:
-            for photos in _centre_views(validation, settings, device, "validating"):
-                with devices.autocast(device, model, settings.precision):
-                    answers = network(photos)
-                yield answers
+    def write(self, file: Path) -> None:
+        file.write_text(json.dumps(asdict(self), default=str))
 
-    optimizer = _optimizer(model, settings)
-    steps_per_epoch = math.ceil(len(training) / settings.batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: learning_rate_factor(settings, step, steps_per_epoch)
-    )
-    best_loss = math.inf
 
-    for epoch in range(1, settings.epochs + 1):
-        model.train(not frozen)
-        rate = optimizer.param_groups[0]["lr"]
-        total_sums = torch.zeros(len(outputs), dtype=torch.float64)
-        total_counts = torch.zeros(len(outputs), dtype=torch.int64)
-        steps = progress.track(training_batches(epoch), f"epoch {epoch}", steps_per_epoch, unit="batches")
-        for index, batch in steps:
-            with devices.autocast(device, model, settings.precision):
-                answers = network(batch.to(device, non_blocking=True))
-            index = index.to(device)
-            in_batch = {name: column[index] for name, column in labels.items()}
-            sums, counts = loss.summed(answers, in_batch, coordinates[index])
-            batch_loss = loss.mean(sums, counts, outputs)
-            optimizer.zero_grad(set_to_none=True)
-            batch_loss.backward()
-            # With no limit nothing is clipped: this asks for the norm alone, before it can spoil the weights.
-            gradient = torch.nn.utils.clip_grad_norm_(model.parameters(), math.inf)
-            if not torch.isfinite(batch_loss + gradient):
-                raise _not_finite(batch_loss.item(), training.rows["id"].iloc[index.cpu().numpy()], epoch)
-            optimizer.step()
-            schedule.step()
-            total_sums += sums.detach().cpu()
-            total_counts += counts.cpu()
+def shares(
+    photos: int, steps_per_epoch: int, steps: range, seed: int, group: processes.Processes, parts: int
+) -> Iterator[tuple[int, Tensor]]:
+    """Which photos a process learns from in each of `steps`.
 
-        model.eval()
-        if not all(torch.isfinite(weights).all() for weights in model.state_dict().values()):
+    Yields
+    ------
+    epoch : int
+        From 1.
+    numbers : int64 Tensor
+        Of this process's photos: `parts` parts of nearly equal size, one after the other. With twice the processes and
+        half the parts each, the parts of a step are the same.
+    """
+    for step in steps:
+        epoch, within = step // steps_per_epoch + 1, step % steps_per_epoch
+        if within == 0 or step == steps.start:
+            shuffle = torch.Generator().manual_seed(seed * 100_003 + epoch)
+            order = torch.randperm(photos, generator=shuffle).tensor_split(steps_per_epoch)
+        split = order[within].tensor_split(group.count * parts)
+        yield epoch, torch.cat(split[group.rank * parts : (group.rank + 1) * parts])
+
+
+def train(job: Job, group: processes.Processes) -> None:
+    """Train a run in this process and those beside it, and write model, configuration, classes and metrics.
+
+    Parameters
+    ----------
+    job : Job
+    group : Processes
+        From `processes.joined`.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to learn from, the checkpoint to go on from is of other settings, or too many photos cannot
+        be read.
+    StepFailed
+        If a step fails; it names the photos.
+    FloatingPointError
+        If loss, gradient or weights are no longer finite.
+    """
+    settings, running, kept = job.settings, job.running, job.checkpoints
+    with processes.watched(job.folder, group, running.hang_minutes) as watch:
+        run = _Run(settings, running, job.folder, group)
+        run.restore(_checkpoint(kept, running) if group.leads else None)
+        written = time.monotonic()
+        with contextlib.closing(run.batches()) as batches:
+            for epoch in range(run.state.epoch, settings.epochs + 1):
+                for _ in run.learn(batches, epoch):
+                    watch.progressed()
+                    if group.leads and time.monotonic() - written >= 60 * running.checkpoint_minutes:
+                        checkpoints.write(run.checkpoint(), kept, running.checkpoints_kept)
+                        written = time.monotonic()
+                watch.rests()
+                run.judge(epoch)
+                if 0 < settings.patience <= run.state.epochs_without_gain:
+                    group.say(f"no better {settings.best_by} in {settings.patience} epochs: training stops early")
+                    break
+        if group.leads:
+            run.write()
+            checkpoints.delete(kept)
+
+
+def train_alone(job: Job) -> None:
+    """Train a run in this process; see :func:`train`."""
+    with processes.joined() as group:
+        train(job, group)
+
+
+class StepFailed(RuntimeError):
+    """A step that ended with an error; it names the photos."""
+
+
+@dataclass
+class _State:
+    """What is counted, and kept in a checkpoint beside the tensors."""
+
+    step: int = 0
+    """Steps done, over all epochs."""
+    epoch: int = 1
+    """The one under way."""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """What was measured in each epoch before it."""
+    best: list[float] = field(default_factory=list)
+    """Merit of the best of them."""
+    epochs_without_gain: int = 0
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Why photos cannot be read, by id."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Of the steps of the epoch under way, by phase."""
+    scaler: dict[str, Any] = field(default_factory=dict)
+
+
+class _Run:
+    """A run, as one of its processes holds it."""
+
+    def __init__(self, settings: Settings, running: Running, folder: Path, group: processes.Processes) -> None:
+        torch.manual_seed(settings.seed)
+        self.settings, self.running, self.folder, self.group = settings, running, folder, group
+        self.device, self.state = group.device, _State()
+        self.training, self.validation = (labelled.read_split(settings, split) for split in ("train", "validation"))
+        classes = targets.read(targets.folder(settings.partition, settings.dataset), targets.heads(settings.partition))
+        labelled.check(settings, classes, self.training, self.validation, group.say)
+        self.steps = _steps_per_epoch(settings, len(self.training), group.count * running.accumulation)
+        self.outputs = _outputs(settings, classes)
+        self.sources = _same_everywhere(settings, group)
+        if group.leads:
+            targets.write(classes, folder / "classes")
+        self.fingerprints = group.told(targets.fingerprints(folder / "classes", self.outputs) if group.leads else None)
+
+        self.model = _model(settings, self.outputs, self.fingerprints, self.device)
+        self.loss = Loss(settings, classes, self.device)
+        self.read_out = predict.read_out(classes, self.device)
+        self.labels = {name: column.to(self.device) for name, column in self.training.labels.items()}
+        self.coordinates = self.training.coordinates.to(self.device)
+        self.number_format = devices.number_format(self.device, self.model, settings.precision)
+        group.say(
+            f"{settings.architecture} on {group.count} x {devices.described(self.device)}, {self.number_format}: "
+            f"{len(self.training)} training photos, {len(self.validation)} validation photos, {settings.loss} over "
+            f"{' + '.join(f'{count} {name}' for name, count in self.outputs.items())} outputs"
+        )
+        self.clock = stopwatch.Stopwatch(self.device)
+        self.frozen = settings.train_layers == "heads"
+        if self.frozen:
+            self._ask_backbone_once()
+            self.clock.mark("features")
+        elif running.gradient_checkpointing:
+            batch_norm.recompute_in_backward(self.model.backbone)
+
+        self.learned: nn.Module = self.model.heads if self.frozen else self.model
+        self.averaged = AveragedModel(self.learned, multi_avg_fn=self._average) if settings.ema_decay else None
+        self.judged: nn.Module = self.averaged.module if self.averaged else self.learned
+        self.optimizer = _optimizer(self.model, settings, self.device)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.number_format == torch.float16)
+        self.statistics = batch_norm.Statistics(self.learned, group, running.accumulation)
+        self.network, self.without_exchange = _parallel(self.learned, group, running)
+        self.cache = recipe.cache(settings, running)
+        self.best: dict[str, Tensor] = {}
+        self.totals = self._no_totals()
+        self.unchecked: _Checked | None = None
+        self.compiled_for: set[int] = set()
+        self.compiles = False
+        # It tries every algorithm once, which pays where photos of one size come again and again.
+        torch.backends.cudnn.benchmark = not self.frozen
+
+    def learn(self, batches: Iterator[inputs.Batch], epoch: int) -> Iterator[None]:
+        """Learn from what is left of an epoch, pausing after each step."""
+        self.learned.train(not self.frozen)
+        done = self.state.step - (epoch - 1) * self.steps
+        lines = _StepLines(self.settings, epoch, done, self.steps, len(self.training))
+        self.clock.skip()
+        for step in range(done, self.steps):
+            batch = next(batches)
+            self.clock.mark("input")
+            self._leave_out(batch.failed)
+            try:
+                self._step(batch, epoch)
+            except FloatingPointError:
+                raise
+            except Exception as error:
+                raise self._failed(batch, epoch, step, error) from error
+            self.state.step += 1
+            if self.group.leads and lines.are_due():
+                self.check()
+                print(lines.line(step + 1, self._mean_loss(*self.totals)), flush=True)
+            self.clock.mark("other")
+            yield
+        self.check()
+
+    def _step(self, batch: inputs.Batch, epoch: int) -> None:
+        """One step of the optimiser, over this process's parts of its photos."""
+        parts = self._parts(batch)
+        sizes = {len(photos) for photos, _, _ in parts}
+        self.compiles = self.running.compile and not sizes <= self.compiled_for
+        counted = [self.loss.counts(labels, coordinates, self.outputs) for _, labels, coordinates in parts]
+        counts = self.group.summed(torch.stack(counted).sum(dim=0))
+        sums, loss = torch.zeros_like(counts, dtype=torch.float32), torch.zeros((), device=self.device)
+        self.statistics.begin()
+        for number, (photos, labels, coordinates) in enumerate(parts):
+            # Dropout is the same on any number of devices, and after going on from a checkpoint.
+            torch.manual_seed(self._seed(number))
+            is_last = number == len(parts) - 1
+            with contextlib.nullcontext() if is_last else self.without_exchange():
+                with self._autocast():
+                    answers = self.network(photos)
+                part_sums, _ = self.loss.summed(answers, labels, coordinates)
+                part_loss = self.loss.mean(part_sums, counts, self.outputs)
+                self._mark("forward")
+                # Gradients are averaged over the processes, and each loss is a share of that of the whole batch.
+                self.scaler.scale(part_loss * self.group.count).backward()
+                self._mark("backward")
+            self.statistics.end_part()
+            sums, loss = sums + part_sums.detach(), loss + part_loss.detach()
+        self.statistics.end()
+        self.scaler.unscale_(self.optimizer)
+        # With no limit nothing is clipped: this asks for the norm alone.
+        norm = nn.utils.clip_grad_norm_(self.learned.parameters(), self.settings.clip_norm or math.inf)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * learning_rate_factor(self.settings, self.state.step, self.steps)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.averaged:
+            self.averaged.update_parameters(self.learned)
+        self.check()
+        # With float16 an infinite gradient is usual: the step is left out, and the scale lowered.
+        self.unchecked = _Checked(loss, loss if self.scaler.is_enabled() else norm, batch.numbers, epoch)
+        for total, part in zip(self.totals, (self.group.summed(sums), counts), strict=True):
+            total.add_(part.to(total))
+        self._mark("optimizer")
+        self.compiled_for |= sizes
+
+    def check(self) -> None:
+        """Raise if loss or gradient of the last step were not finite.
+
+        It is asked one step later, when the device is done with it anyway, so that the device need not wait.
+        """
+        if self.unchecked:
+            unchecked, self.unchecked = self.unchecked, None
+            unchecked.check(self.training.rows["id"])
+
+    @torch.no_grad()
+    def judge(self, epoch: int) -> None:
+        """Place the validation photos, write what was measured, and keep the weights if they are the best."""
+        self.judged.eval()
+        if not all(torch.isfinite(weights).all() for weights in self.judged.state_dict().values()):
             raise FloatingPointError(f"the weights are no longer finite after epoch {epoch}: lower the learning_rate")
-        judged = _judge(validation_outputs(), validation, loss, read_out, device) if len(validation) else {}
+        self._add_seconds()
+        started = time.monotonic()
+        judged = self._judged() if len(self.validation) else {}
         if not math.isfinite(judged.get("validation_loss", 0.0)):
             raise FloatingPointError(f"the validation loss is not finite in epoch {epoch}: lower the learning_rate")
-        seconds = time.monotonic() - started
-        started = time.monotonic()
+        self._leave_out_everywhere()
+        seconds, state, validated = self.state.seconds, self.state, time.monotonic() - started
         measured = {
             "epoch": epoch,
-            "step": epoch * steps_per_epoch,
-            "learning_rate": rate,
-            "train_loss": loss.mean(total_sums, total_counts, outputs).item(),
+            "step": state.step,
+            "learning_rate": self.settings.learning_rate
+            * learning_rate_factor(self.settings, (epoch - 1) * self.steps, self.steps),
+            "train_loss": self._mean_loss(*self.totals),
             **judged,
-            "seconds": round(seconds, 3),
+            "photos_per_second": round(len(self.training) / max(sum(seconds.values()), 1e-9), 1),
+            **{f"seconds_{phase}": round(seconds.get(phase, 0.0), 3) for phase in PHASES},
+            "seconds_validation": round(validated, 3),
+            "seconds": round(sum(seconds.values()) + validated, 3),
+            "unreadable_photos": len(state.unreadable),
         }
-        with (folder / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(measured) + "\n")
-        print(_epoch_line(measured, settings.epochs), flush=True)
-        # Without validation photos that count the last epoch is kept, else the one that explains them best.
-        if judged.get("validation_loss", -epoch) < best_loss:
-            best_loss = judged.get("validation_loss", -epoch)
-            models.save(model, folder / "model.safetensors", fingerprints)
+        merit = recipe.merit(measured, self.settings.best_by)
+        measured["best"] = merit > state.best
+        if measured["best"]:
+            state.best, state.epochs_without_gain = merit, 0
+            self.best = {name: each.detach().cpu().clone() for name, each in self.judged.state_dict().items()}
+        else:
+            state.epochs_without_gain += 1
+        state.history.append(measured)
+        state.epoch, state.seconds, self.totals = epoch + 1, {}, self._no_totals()
+        if self.group.leads:
+            with paths.replacing(self.folder / "metrics.jsonl") as temporary:
+                temporary.write_text("".join(json.dumps(each) + "\n" for each in state.history))
+            print(_epoch_lines(measured, self.settings.epochs), flush=True)
 
-    # Rounded to about a kilometre: they serve a baseline, and a shared run should not tell where its owner lives.
-    places = training.rows[["latitude", "longitude"]].round(2)
-    places.to_parquet(folder / "training_places.parquet", index=False)
-    # Without folders: a shared run should not tell of its owner's machine.
-    elsewhere = {"photo_root": "", "weights": Path(settings.weights).name}
-    config = {**asdict(settings), **elsewhere, "objective": settings.loss, "classes": outputs}
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    def checkpoint(self) -> checkpoints.Checkpoint:
+        """All that the run needs to go on from here."""
+        self.check()
+        self._add_seconds()
+        self.clock.skip()
+        self.state.scaler = self.scaler.state_dict()
+        parts = {
+            "learned": self.learned.state_dict(),
+            "averaged": self.averaged.state_dict() if self.averaged else {},
+            "best": self.best,
+            "optimizer": checkpoints.optimizer_tensors(self.optimizer),
+            "totals": {"sums": self.totals[0], "counts": self.totals[1]},
+        }
+        tensors = {f"{part}.{name}": each for part, named in parts.items() for name, each in named.items()}
+        return checkpoints.Checkpoint(self._fixed(), asdict(self.state), tensors)
+
+    def restore(self, checkpoint: checkpoints.Checkpoint | None) -> None:
+        """Go on from a checkpoint that the leading process has read, if it has one."""
+        if checkpoint and (differing := checkpoints.differences(checkpoint, self._fixed())):
+            raise ValueError(
+                f"the checkpoint at step {checkpoint.step:,} is of other parameters: {'; '.join(differing)}. "
+                "Go on with those that it was begun with, choose another run_name, or begin anew with resume False"
+            )
+        told = self.group.told(checkpoint.progress if checkpoint else None)
+        if told is None:
+            return
+        tensors = self.group.told_tensors(checkpoint.tensors if checkpoint else None)
+        self.state = _State(**told)
+        self.learned.load_state_dict(models.below(tensors, "learned"))
+        if self.averaged:
+            self.averaged.load_state_dict(models.below(tensors, "averaged"))
+        self.best = models.below(tensors, "best")
+        checkpoints.restore_optimizer(self.optimizer, models.below(tensors, "optimizer"))
+        totals = models.below(tensors, "totals")
+        self.totals = (totals["sums"].to(self.totals[0]), totals["counts"].to(self.totals[1]))
+        if self.state.scaler:
+            self.scaler.load_state_dict(self.state.scaler)
+        self.group.say(f"going on from step {self.state.step:,}, in epoch {self.state.epoch}")
+
+    def write(self) -> None:
+        """Write the model with the best weights, and what belongs to it."""
+        self.judged.load_state_dict(self.best)
+        self.learned.load_state_dict(self.best)
+        models.save(self.model, self.folder / "model.safetensors", self.fingerprints)
+        # Rounded to about a kilometre: they serve a baseline, and a shared run should not tell where its owner lives.
+        places = self.training.rows[["latitude", "longitude"]].round(2)
+        places.to_parquet(self.folder / "training_places.parquet", index=False)
+        # Without folders: a shared run should not tell of its owner's machine.
+        elsewhere = {"photo_root": "", "weights": Path(self.settings.weights).name}
+        trained_on = {
+            "processes": self.group.count,
+            "accumulation": self.running.accumulation,
+            "device": devices.described(self.device),
+            "number_format": str(self.number_format),
+        }
+        config = {**asdict(self.settings), **elsewhere, "objective": self.settings.loss, "classes": self.outputs}
+        (self.folder / "config.json").write_text(json.dumps(config | {"trained_on": trained_on}, indent=2) + "\n")
+        if self.state.unreadable:
+            unreadable = pd.DataFrame(sorted(self.state.unreadable.items()), columns=["id", "reason"])
+            unreadable.to_csv(self.folder / "unreadable.csv", index=False)
+
+    def batches(self) -> Generator[inputs.Batch, None, None]:
+        """This process's photos of each step to come, from the step where the run is."""
+        if not self.frozen:
+            yield from self._stream(self.training, self.settings.augmentation, self._requests())
+            return
+        for _, numbers in self._requests():
+            readable = numbers[self.readable[numbers]]
+            yield inputs.Batch(readable, self.features[readable], None, [])
+
+    def _stream(self, photos: Photos, view: str, requests: Iterator[tuple[int, Tensor]]) -> Iterator[inputs.Batch]:
+        workers = self.running.workers or inputs.default_workers(self.group.on_this_machine)
+        if view == "centre" and not inputs.workers_worth(len(photos), self.settings.batch_size):
+            workers = 0  # they begin anew with each validation
+        return inputs.stream(
+            *(photos.rows, photos.root, self.settings.image_size, view, requests, workers, self.settings.seed),
+            *(self.cache, self.device.type == "cpu"),
+        )
+
+    def _requests(self) -> Iterator[tuple[int, Tensor]]:
+        steps = range(self.state.step, self.settings.epochs * self.steps)
+        return shares(len(self.training), self.steps, steps, self.settings.seed, self.group, self.running.accumulation)
+
+    def _parts(self, batch: inputs.Batch) -> list[tuple[Tensor, dict[str, Tensor], Tensor]]:
+        """Photos, labels and coordinates of each part of this process's photos, on the device."""
+        numbers, photos = batch.numbers, batch.photos
+        lacking = _PHOTOS_PER_PART * self.running.accumulation - len(numbers)
+        photos = photos.to(self.device, non_blocking=True)
+        if not self.frozen:
+            draws = batch.draws if batch.draws is None else batch.draws.to(self.device, non_blocking=True)
+            photos = inputs.finish(photos, draws, self.settings.augmentation, self.settings.image_size)
+        index = numbers.to(self.device, non_blocking=True)
+        labels = {name: column[index] for name, column in self.labels.items()}
+        coordinates = self.coordinates[index]
+        if lacking > 0 and self.state.unreadable:  # hardly one could be read: blanks that count for nothing
+            photos = torch.cat([photos, photos.new_zeros((lacking, *photos.shape[1:]))])
+            labels = {name: torch.cat([column, column.new_full((lacking,), -1)]) for name, column in labels.items()}
+            nowhere = math.nan if targets.COORDINATES in self.outputs else 0.0
+            coordinates = torch.cat([coordinates, coordinates.new_full((lacking, 2), nowhere)])
+        split = [each.tensor_split(self.running.accumulation) for each in (photos, coordinates, *labels.values())]
+        return [(part[0], dict(zip(labels, part[2:], strict=True)), part[1]) for part in zip(*split, strict=True)]
+
+    def _ask_backbone_once(self) -> None:
+        """A frozen backbone says the same of a photo in every epoch."""
+        self.model.requires_grad_(False).eval()
+        self.model.heads.requires_grad_(True)
+        self.features, self.readable, failed = self._features(self.training, "features of training photos")
+        self._leave_out(failed)
+        self.validation_features, self.validation_readable, _ = self._features(
+            self.validation, "features of validation photos"
+        )
+
+    def _features(self, photos: Photos, label: str) -> tuple[Tensor, Tensor, list[tuple[int, str]]]:
+        """Features of photos, which of them could be read, and why the others could not."""
+
+        def asked(rows: pd.DataFrame, label: str, failed: list[tuple[int, str]]) -> Tensor:
+            settings = self.settings
+            return features.of(
+                *(self.model, rows, photos.root, settings.image_size, "centre", settings.precision),
+                *(settings.batch_size, label, failed),
+            )
+
+        if self.group.count > 1:  # each asks for its share, and then finds what the others have kept
+            share = photos.rows.iloc[self.group.share(len(photos))].reset_index(drop=True)
+            asked(share, f"{label}, share of process {self.group.rank}", [])
+            self.group.gathered(None)
+        failed: list[tuple[int, str]] = []
+        found = asked(photos.rows, label, failed)
+        readable = torch.ones(len(photos), dtype=torch.bool)
+        readable[[number for number, _ in failed]] = False
+        return found, readable, failed
+
+    def _judged(self) -> dict[str, float]:
+        """Great-circle accuracy of the best founded answer, and the loss if any photo has a class."""
+        photos, share = self.validation, self.group.share(len(self.validation))
+        totals, found, heads = self._no_totals(), [np.empty(0)], list(self.outputs)
+        for numbers, answers in self._validation_answers(torch.arange(len(photos))[share]):
+            labels = {name: column[numbers].to(self.device) for name, column in photos.labels.items()}
+            summed = self.loss.summed(answers, labels, photos.coordinates[numbers].to(self.device))
+            for total, part in zip(totals, summed, strict=True):
+                total.add_(part.to(total))
+            table = self.read_out(predict.fuse_crops(answers, crops=1))[self.read_out.models[-1]]
+            rows = photos.rows.iloc[numbers.numpy()]
+            places = table["predicted_latitude"], table["predicted_longitude"]
+            found.append(metrics.great_circle_km(rows["latitude"], rows["longitude"], *places))
+        distance_km = np.concatenate([part for parts in self.group.gathered(found) for part in parts])
+        sums, counts = (self.group.summed(each) for each in totals)
+        if not len(distance_km):
+            return {}
+        shares = dict(zip(metrics.SHARES, metrics.accuracy(distance_km).tolist(), strict=True))
+        judged = {**shares, "median_km": float(np.median(distance_km))}
+        # Scenes alone say nothing of the place, so they do not choose the weights.
+        if any(count for name, count in zip(heads, counts.tolist(), strict=True) if name != targets.SCENE):
+            judged["validation_loss"] = self._mean_loss(sums, counts)
+        return judged
+
+    def _validation_answers(self, wanted: Tensor) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        """Numbers of validation photos that could be read, and what the network answers, batch by batch."""
+        if self.frozen:
+            wanted = wanted[self.validation_readable[wanted]]
+            for numbers in wanted.split(self.settings.batch_size):
+                yield numbers, self.judged(self.validation_features[numbers].to(self.device))
+            return
+        requests = ((0, numbers) for numbers in wanted.split(self.settings.batch_size))
+        batches: Iterable[inputs.Batch] = self._stream(self.validation, "centre", requests)
+        if self.group.leads:
+            total = math.ceil(len(wanted) / self.settings.batch_size)
+            batches = progress.track(batches, "validating", total, f"batches of {self.settings.batch_size} photos")
+        for batch in batches:
+            if len(batch.numbers):
+                with self._autocast():
+                    answers = self.judged(batch.photos.to(self.device, non_blocking=True))
+                yield batch.numbers, answers
+
+    def _leave_out(self, failed: Iterable[tuple[int, str]]) -> None:
+        """Name training photos that cannot be read the first time, and count them."""
+        for number, reason in failed:
+            name = self.training.rows["id"].iloc[number]
+            if name not in self.state.unreadable:
+                print(f"left out: {reason}", flush=True)
+                self.state.unreadable[name] = reason
+        self._check_unreadable()
+
+    def _leave_out_everywhere(self) -> None:
+        for unreadable in self.group.gathered(self.state.unreadable):
+            self.state.unreadable.update(unreadable)
+        self._check_unreadable()
+
+    def _check_unreadable(self) -> None:
+        count, limit = len(self.state.unreadable), self.running.unreadable_photos
+        if count > limit:
+            name, reason = next(reversed(self.state.unreadable.items()))
+            raise ValueError(
+                f"{count} training photos cannot be read, and unreadable_photos allows {limit}; the last of them is "
+                f"{name!r}: {reason}. Mend or leave them out (01_data/clean.ipynb), or allow more"
+            )
+
+    def _failed(self, batch: inputs.Batch, epoch: int, step: int, error: Exception) -> StepFailed:
+        ids = list(self.training.rows["id"].iloc[batch.numbers.numpy()])
+        print(f"photos of the step that failed in process {self.group.rank}: {', '.join(ids)}", flush=True)
+        return StepFailed(
+            f"{type(error).__name__}: {error} (process {self.group.rank}, epoch {epoch}, step {step + 1} of "
+            f"{self.steps}, photos {data_lists.shown(ids)}, all of them named in train.log)"
+        )
+
+    def _fixed(self) -> dict[str, Any]:
+        """What must be the same to go on from a checkpoint."""
+        folders = {"photo_root": "", "weights": Path(self.settings.weights).name}
+        return {**asdict(self.settings), **folders, **{f"the {name}": made for name, made in self.sources.items()}}
+
+    def _seed(self, part: int) -> int:
+        number = self.group.rank * self.running.accumulation + part
+        return ((self.settings.seed * 1_000_003 + self.state.step) * 65_537 + number) % 2**63
+
+    def _average(self, averaged: Any, weights: Any, _: Any) -> None:
+        """Move averaged weights towards those of now, in the beginning faster: the first ones are far off."""
+        decay = min(self.settings.ema_decay, (1 + self.state.step) / (10 + self.state.step))
+        torch._foreach_lerp_(averaged, weights, 1 - decay)
+
+    def _autocast(self) -> contextlib.AbstractContextManager[None]:
+        return devices.autocast(self.device, self.model, self.settings.precision)
+
+    def _mean_loss(self, sums: Tensor, counts: Tensor) -> float:
+        return self.loss.mean(sums, counts, self.outputs).item()
+
+    def _no_totals(self) -> tuple[Tensor, Tensor]:
+        """Sums of the loss and numbers of photos, by head."""
+        device = "cpu" if self.device.type == "mps" else self.device  # which knows no float64
+        zeros = torch.zeros(len(self.outputs), dtype=torch.float64, device=device)
+        return zeros, zeros.clone()
+
+    def _mark(self, phase: str) -> None:
+        self.clock.mark("compile" if self.compiles else phase)
+
+    def _add_seconds(self) -> None:
+        for phase, seconds in self.clock.seconds().items():
+            self.state.seconds[phase] = self.state.seconds.get(phase, 0.0) + seconds
+
+
+class _Checked:
+    """Whether loss and gradient of a step are finite, on the way from the device."""
+
+    def __init__(self, loss: Tensor, norm: Tensor, numbers: Tensor, epoch: int) -> None:
+        self.numbers, self.epoch = numbers, epoch
+        values = torch.stack([loss.detach(), norm.detach()])
+        self.values, self.arrived = values, None
+        if values.is_cuda:
+            self.values = torch.empty(2, pin_memory=True).copy_(values, non_blocking=True)
+            self.arrived = torch.cuda.Event()
+            self.arrived.record()
+
+    def check(self, ids: pd.Series) -> None:
+        if self.arrived:
+            self.arrived.synchronize()
+        loss, norm = self.values.tolist()
+        if not math.isfinite(loss + norm):
+            what = "its gradient is not finite" if math.isfinite(loss) else f"its loss is {loss}"
+            names = list(ids.iloc[self.numbers.numpy()])
+            print(f"photos of the batch that stops training, because {what}: {', '.join(names)}", flush=True)
+            raise FloatingPointError(
+                f"a batch of epoch {self.epoch} cannot be learned from, because {what}: photos "
+                f"{data_lists.shown(names)} (all are named in train.log). Lower the learning_rate, or take a photo out "
+                "that is always among them"
+            )
+
+
+class _StepLines:
+    """One line now and then of how far an epoch is."""
+
+    def __init__(self, settings: Settings, epoch: int, done: int, steps: int, photos: int) -> None:
+        self.settings, self.epoch, self.first, self.steps, self.photos = settings, epoch, done, steps, photos
+        self.started = self.spoken = time.monotonic()
+
+    def are_due(self) -> bool:
+        return time.monotonic() - self.spoken >= progress.SECONDS_BETWEEN_LINES
+
+    def line(self, step: int, loss: float) -> str:
+        self.spoken = time.monotonic()
+        rate = (step - self.first) / (self.spoken - self.started)
+        left = (self.settings.epochs - self.epoch + 1) * self.steps - step
+        share = f"{step / self.steps:.0%}".replace("%", " %")
+        photos = rate * self.photos / self.steps
+        return (
+            f"epoch {self.epoch}/{self.settings.epochs}: {step}/{self.steps} steps ({share}), loss {loss:.3f}, "
+            f"{photos:,.0f} photos/s, {progress.duration(left / rate)} left"
+        )
+
+
+def _checkpoint(kept: Path, running: Running) -> checkpoints.Checkpoint | None:
+    """The checkpoint to go on from."""
+    there = sorted(kept.glob(checkpoints.FILES))
+    if running.resume:
+        found = checkpoints.newest(kept)
+        if not found:
+            print(f"no checkpoint in {kept}: training begins at the beginning", flush=True)
+        return found
+    if there:
+        print(
+            f"an earlier run was not finished ({there[-1]}); to go on with it, stop this one and set resume True: its "
+            "checkpoints go with the first one of this run",
+            flush=True,
+        )
+    return None
+
+
+def _steps_per_epoch(settings: Settings, photos: int, parts: int) -> int:
+    """Steps of nearly equal size, none of more than ``batch_size`` photos."""
+    steps = math.ceil(photos / settings.batch_size)
+    if photos // steps < _PHOTOS_PER_PART * parts and parts > 1:
+        raise ValueError(
+            f"{photos} training photos in {steps} steps give each of {parts} parts (devices x accumulation) less than "
+            f"{_PHOTOS_PER_PART} photos: raise batch_size, or take fewer devices or parts"
+        )
+    return steps
+
+
+def _same_everywhere(settings: Settings, group: processes.Processes) -> dict[str, str]:
+    """Fingerprints of what a run is made from, which must be the same for all processes."""
+    mine = {name: manifests.fingerprint(path) for name, path in recipe.sources(settings).items()}
+    for rank, theirs in enumerate(group.gathered(mine)):
+        differing = [name for name in mine if theirs.get(name) != mine[name]]
+        if differing:
+            raise ValueError(
+                f"process {rank} has another {' and '.join(differing)} than process {group.rank}: give all machines "
+                "the same files"
+            )
+    return mine
 
 
 def _outputs(settings: Settings, classes: Mapping[str, targets.Classes]) -> dict[str, int]:
@@ -404,53 +741,14 @@ def _outputs(settings: Settings, classes: Mapping[str, targets.Classes]) -> dict
     return {**outputs, targets.SCENE: len(scenes.SCENES)} if settings.multitask else outputs
 
 
-def _check_photos(
-    settings: Settings, classes: Mapping[str, targets.Classes], training: Photos, validation: Photos
-) -> None:
-    """Refuse a split that nothing can be learned from, and say which classes a split lacks."""
-    if not len(training):
-        wanted = f" with a class of {settings.partition!r}" if classes else ""
-        remedies = ["check the split column of its list"]
-        if classes:
-            remedies.append(f"make its classes anew with a smaller min_photos ({targets.notebook(settings.partition)})")
-        if settings.scene != "all":
-            wanted += f" whose scene is {settings.scene} with a probability above {settings.scene_threshold}"
-            remedies.append("lower scene_threshold")
-        raise ValueError(f"dataset {settings.dataset!r} has no training photo{wanted}: {', or '.join(remedies)}")
-    if classes and not any((validation.labels[name] >= 0).any() for name in classes):
-        print("no validation photo has a class, so the weights of the last epoch are kept", flush=True)
-    for name, each in classes.items():
-        absent = {
-            split: len(each) - len(np.unique(photos.labels[name][photos.labels[name] >= 0]))
-            for split, photos in (("training", training), ("validation", validation))
-        }
-        said = ", ".join(f"{count} without a {split} photo" for split, count in absent.items() if count)
-        if said:
-            print(f"of {len(each)} classes of {name}: {said}", flush=True)
-
-
-def _not_finite(loss: float, ids: pd.Series, epoch: int) -> FloatingPointError:
-    what = "its gradient is not finite" if math.isfinite(loss) else f"its loss is {loss}"
-    print(f"photos of the batch that stops training, because {what}: {', '.join(ids)}", flush=True)
-    return FloatingPointError(
-        f"a batch of epoch {epoch} cannot be learned from, because {what}: photos {data_lists.shown(list(ids))} (all "
-        "are named in train.log). Lower the learning_rate, or take a photo out that is always among them"
-    )
-
-
-def _optimizer(model: Geolocator, settings: Settings) -> torch.optim.Optimizer:
-    groups = [{"params": list(model.heads.parameters()), "lr": settings.learning_rate}]
-    if settings.train_layers == "all":
-        slower = settings.learning_rate * settings.backbone_learning_rate_factor
-        groups.append({"params": list(model.backbone.parameters()), "lr": slower})
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(groups, momentum=0.9, weight_decay=settings.weight_decay)
-    return torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
-
-
-def _try_out(model: Geolocator, settings: Settings, device: torch.device) -> None:
-    """Let an architecture that cannot take photos of this size say so before any work is done."""
+def _model(
+    settings: Settings, outputs: Mapping[str, int], fingerprints: Mapping[str, str], device: torch.device
+) -> Geolocator:
+    model = Geolocator(settings.architecture, outputs, settings.weights, settings.allow_pickle)
+    models.take_heads(model, settings.weights, fingerprints)
+    model = model.to(device).to(memory_format=torch.channels_last)
     model.eval()
+    # Let an architecture that cannot take photos of this size say so before any work is done.
     try:
         with torch.no_grad():
             model(torch.zeros(1, 3, settings.image_size, settings.image_size, dtype=torch.uint8, device=device))
@@ -458,107 +756,51 @@ def _try_out(model: Geolocator, settings: Settings, device: torch.device) -> Non
         raise ValueError(
             f"{settings.architecture} cannot take photos of image_size {settings.image_size}: {error}"
         ) from error
+    return model
 
 
-def _centre_views(photos: Photos, settings: Settings, device: torch.device, label: str) -> Iterator[Tensor]:
-    views = inputs.PhotoViews(photos.rows, photos.root, settings.image_size, "centre")
-    batches = inputs.batches(views, range(len(photos)), settings.batch_size)
-    total = math.ceil(len(photos) / settings.batch_size)
-    for batch in progress.track(batches, label, total, unit=f"batches of {settings.batch_size} photos"):
-        yield batch.to(device, non_blocking=True)
+def _optimizer(model: Geolocator, settings: Settings, device: torch.device) -> torch.optim.Optimizer:
+    groups = [{"params": list(model.heads.parameters()), "lr": settings.learning_rate}]
+    if settings.train_layers == "all":
+        slower = settings.learning_rate * settings.backbone_learning_rate_factor
+        groups.append({"params": list(model.backbone.parameters()), "lr": slower})
+    for group in groups:
+        group["initial_lr"] = group["lr"]
+    fused = device.type in ("cpu", "cuda")
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=0.9, weight_decay=settings.weight_decay, fused=fused)
+    return torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=fused)
 
 
-def _features(model: Geolocator, photos: Photos, settings: Settings, label: str) -> Tensor:
-    return features.of(
-        model, photos.rows, photos.root, settings.image_size, "centre", settings.precision, settings.batch_size, label
-    )
+def _parallel(
+    learned: nn.Module, group: processes.Processes, running: Running
+) -> tuple[Callable[[Tensor], dict[str, Tensor]], Callable[[], contextlib.AbstractContextManager[None]]]:
+    """The network as it is called, and a context in which the processes exchange no gradients."""
+    if group.count == 1:
+        return (torch.compile(learned) if running.compile else learned), contextlib.nullcontext
+    # No buffers: running statistics are the same for all, see batch_norm.Statistics. The option has two names.
+    known = inspect.signature(DistributedDataParallel).parameters
+    no_buffers: dict[str, Any] = {
+        "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False
+    }
+    network = DistributedDataParallel(learned, gradient_as_bucket_view=True, **no_buffers)
+    return (torch.compile(network) if running.compile else network), network.no_sync
 
 
-@torch.no_grad()
-def _judge(
-    answers: Iterator[dict[str, Tensor]],
-    photos: Photos,
-    loss: Loss,
-    read_out: predict.ReadOut | predict.CoordinateReadOut,
-    device: torch.device,
-) -> dict[str, float]:
-    """Great-circle accuracy on `photos` of the best founded answer, and the loss if any photo has a class."""
-    totals, done, found = torch.zeros(2, 1, dtype=torch.float64), 0, []
-    heads: list[str] = []
-    for outputs in answers:
-        heads, batch = list(outputs), slice(done, done + len(next(iter(outputs.values()))))
-        labels = {name: column[batch].to(device) for name, column in photos.labels.items()}
-        summed = loss.summed(outputs, labels, photos.coordinates[batch].to(device))
-        totals = totals + torch.stack([part.cpu().double() for part in summed])
-        done = batch.stop
-        found.append(read_out(predict.fuse_crops(outputs, crops=1))[read_out.models[-1]])
-    table = pd.concat(found)
-    distance_km = metrics.great_circle_km(
-        photos.rows["latitude"], photos.rows["longitude"], table["predicted_latitude"], table["predicted_longitude"]
-    )
-    shares = dict(zip(metrics.SHARES, metrics.accuracy(distance_km).tolist(), strict=True))
-    judged = {**shares, "median_km": float(np.median(distance_km))}
-    sums, counts = totals
-    # Scenes alone say nothing of the place, so they do not choose the weights.
-    if any(count for name, count in zip(heads, counts, strict=True) if name != targets.SCENE):
-        judged["validation_loss"] = loss.mean(sums, counts, heads).item()
-    return judged
-
-
-def best_epoch(curves: pd.DataFrame) -> int:
-    """Epoch whose weights were kept: the one with the lowest validation loss, the last one without validation."""
-    chosen = curves["validation_loss"].argmin() if "validation_loss" in curves else -1
-    return int(curves["epoch"].iloc[chosen])
-
-
-def model_card(settings: Settings, curves: pd.DataFrame, training_photos: int) -> str:
-    """What a run is, how well it did in validation, and what it must not be used for, in Markdown."""
-    best = curves[curves["epoch"] == best_epoch(curves)].iloc[0]
-    judged = "no validation photos"
-    if "median_km" in curves:
-        shares = ", ".join(f"{100 * best[f'within_{km}km']:.1f} % within {km:,} km" for km in metrics.THRESHOLDS_KM)
-        judged = f"{shares}; half of the guesses are more than {best['median_km']:,.0f} km off"
-    return f"""# Model card
-
-**What it is.** {_what(settings)}, learned from {training_photos:,} photos of dataset `{settings.dataset}`
-({settings.architecture}, train_layers: {settings.train_layers}, objective: {settings.loss}).
-
-**How good it is.** On validation photos, one crop, at the epoch that was kept: {judged}. Evaluate it on photos like
-yours with `05_evaluation/evaluate.ipynb`. {_confidence(settings)} It knows best what was photographed most, and is
-worse for the rest of the world.
-
-**Intended use.** Research and teaching on how places look and what models learn of it; sorting one's own photos;
-checking claims about the place of a public photo, by people who weigh a guess as a guess.
-
-**Out of scope.** Tracking, surveillance or identification of people; finding where a person lives, works or stays;
-security-sensitive, military or law-enforcement use; any decision about a person.
-"""
-
-
-def _what(settings: Settings) -> str:
-    answer = {"country": "the country", "region": "the state or province", targets.COORDINATES: "the coordinates"}
-    kinds = ", ".join(targets.heads(settings.partition))
-    what = f"A network that guesses {answer.get(settings.partition, f'the cell ({kinds})')} where a photo was taken"
-    if settings.scene != "all":
-        what += f", for photos of {settings.scene} scenes"
-    return f"{what}, and its scene (indoor, natural, urban)" if settings.multitask else what
-
-
-def _confidence(settings: Settings) -> str:
-    if settings.loss == "degrees_mse":
-        return "It gives no confidence: it names one place for every photo, however little the photo shows."
-    if settings.partition == targets.COORDINATES:
-        return "Its confidence is the length of the vector it gives, which is short where it wavers; not calibrated."
-    return "Its confidence is the probability that it gives to the class it names, and is not calibrated."
-
-
-def _epoch_line(measured: dict[str, float], epochs: int) -> str:
-    line = f"epoch {measured['epoch']}/{epochs}: loss {measured['train_loss']:.2f}"
+def _epoch_lines(measured: Mapping[str, Any], epochs: int) -> str:
+    line = f"epoch {measured['epoch']}/{epochs}: loss {measured['train_loss']:.3f}"
     if "median_km" in measured:
         shares = "/".join(f"{100 * measured[f'within_{km}km']:.1f}" for km in metrics.THRESHOLDS_KM[2:])
-        line += f", validation {measured.get('validation_loss', math.nan):.2f}, median {measured['median_km']:.0f} km"
+        line += f", validation {measured.get('validation_loss', math.nan):.3f}, median {measured['median_km']:.0f} km"
         line += f", {shares} % within {'/'.join(map(str, metrics.THRESHOLDS_KM[2:]))} km"
-    return f"{line}, {measured['seconds']:.1f} s"
+    seconds = {phase: measured[f"seconds_{phase}"] for phase in PHASES}
+    whole = sum(seconds.values())
+    shares = ", ".join(f"{phase} {spent / max(whole, 1e-9):.0%}" for phase, spent in seconds.items() if spent)
+    return (
+        f"{line}{', the best so far' if measured['best'] else ''}\n  {whole:.1f} s at "
+        f"{measured['photos_per_second']:,.0f} photos/s ({shares.replace('%', ' %')}), then "
+        f"{measured['seconds_validation']:.1f} s for validation"
+    )
 
 
 def end_with_parent() -> None:
@@ -571,10 +813,14 @@ def end_with_parent() -> None:
 def main() -> None:
     end_with_parent()
     parser = argparse.ArgumentParser(description="Train a run; 04_training/train.ipynb calls this.")
-    parser.add_argument("settings", type=Path, help="JSON file with the settings")
-    parser.add_argument("folder", type=Path, help="folder to write the run into")
-    arguments = parser.parse_args()
-    train(Settings(**json.loads(arguments.settings.read_text())), arguments.folder)
+    parser.add_argument(
+        "job", type=Path, nargs="?", help="file that helpers.launch has written, which the first machine alone needs"
+    )
+    file = parser.parse_args().job
+    with processes.joined() as group:
+        if group.leads and not file:
+            raise ValueError("the first machine starts training with 04_training/train.ipynb; this one is the first")
+        train(group.told(Job.read(file) if group.leads else None), group)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import cluster, paths
+from helpers import cells, cluster, data_lists, datasets, exploring, manifests, paths, regions, scenes, targets
 
 SHARED = paths.SOURCE.parent / "shared"
 
@@ -28,6 +28,45 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no folder {SHARED.name!r} beside the checkout: real photos and published tables are not there")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Root with `toy-earth-tiny`: its photos, list, classes and scenes, made by calls instead of notebooks."""
+    root, dataset = tmp_path_factory.mktemp("tiny"), "toy-earth-tiny"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PHOTO_GEOLOCATION_ROOT", str(root))
+        made = datasets.make_list(dataset, photo_count=150, seed=7, validation_share=0.2, test_share=0.1)
+        data_lists.write(made.rows, made.header, paths.data_list(dataset))
+        photos = data_lists.read(dataset)
+        train = photos[photos["split"] == "train"]
+        sizes = {"coarse": 40, "middle": 20, "fine": 10}
+        partitions = cells.build_all(train["latitude"], train["longitude"], min_photos=1, max_photos=sizes)
+        for name, partition in partitions.items():
+            cells.write(partition, paths.cells(dataset) / f"{name}.csv")
+        cells.label_table(photos, partitions).to_parquet(paths.cells(dataset) / "labels.parquet")
+        located = exploring.located(photos)
+        classes = {name: regions.build(located[photos["split"] == "train"], name, 1) for name in regions.PARTITIONS}
+        targets.write(classes, paths.regions(dataset))
+        regions.label_table(located, classes).to_parquet(paths.regions(dataset) / "labels.parquet")
+        output = manifests.begin(paths.scenes(dataset), "02_scenes/classify_scenes", {}, scenes.sources(dataset, ""))
+        scenes.known(photos, dataset, "").to_parquet(output.folder / "scenes.parquet")
+        manifests.finish(output)
+    return root
+
+
+def descendants(pid: int) -> list[int]:
+    """Processes that a process has started, and those that these have."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    children: dict[int, list[int]] = {}
+    for line in listed.splitlines():
+        child, parent = map(int, line.split())
+        children.setdefault(parent, []).append(child)
+    found, todo = [], [pid]
+    while todo:
+        todo += children.get(todo.pop(), [])
+        found = found + [child for child in todo if child not in found]
+    return found
 
 
 @pytest.fixture

@@ -7,30 +7,18 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import descendants
 
-from helpers import launch, notebooks, training
+from helpers import launch, notebooks, recipe, training
 
-SETTINGS = training.Settings(**notebooks.defaults("04_training/train"))
+SETTINGS, RUNNING = recipe.of(notebooks.defaults("04_training/train"))
 
 
 def test_the_error_of_the_child_is_raised_here(root):
     settings = dataclasses.replace(SETTINGS, dataset="nowhere")
     with pytest.raises(launch.TrainingFailed, match=r"MissingList: .*nowhere"):
-        launch.train(settings, root)
+        launch.train(training.Job(settings, RUNNING, root, root / "checkpoints"))
     assert "nowhere" in (root / "train.log").read_text()
-
-
-def descendants(pid: int) -> list[int]:
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    children: dict[int, list[int]] = {}
-    for line in listed.splitlines():
-        child, parent = map(int, line.split())
-        children.setdefault(parent, []).append(child)
-    found, todo = [], [pid]
-    while todo:
-        todo += children.get(todo.pop(), [])
-        found = found + [child for child in todo if child not in found]
-    return found
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="children end with a killed parent on Linux only")
@@ -41,9 +29,9 @@ def test_no_child_outlives_its_parent(root, end):
     os.mkfifo(root / "data-lists" / "toy-earth.csv")
     code = (
         "import pathlib, signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "from helpers import launch, training, notebooks;"
-        "settings = training.Settings(**notebooks.defaults('04_training/train'));"
-        f"launch.train(settings, pathlib.Path({str(root)!r}))"
+        "from helpers import launch, notebooks, recipe, training;"
+        f"root = pathlib.Path({str(root)!r});"
+        "launch.train(training.Job(*recipe.of(notebooks.defaults('04_training/train')), root, root / 'checkpoints'))"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:
@@ -59,3 +47,28 @@ def test_no_child_outlives_its_parent(root, end):
         assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
     finally:
         parent.kill()
+
+
+def test_somebody_who_watches_sees_the_loss_within_an_epoch(tmp_path):
+    seen = []
+    curves = launch._Curves(tmp_path / "metrics.jsonl", lambda table, steps: seen.append((len(table), steps)))
+    curves.follow("loading\n")
+    curves.follow("epoch 1/4: 5/20 steps (25 %), loss 3.250, 120 photos/s, 4 min left\n")
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1, "train_loss": 3.1}\n')
+    curves.follow("epoch 1/4: loss 3.100, validation 2.9\n")
+    assert [count for count, _ in seen] == [0, 1]
+    assert seen[-1][1].to_dict("list") == {"epoch": [0.25], "train_loss": [3.25]}
+
+
+@pytest.mark.parametrize("rendezvous", ["10.0.0.1", ":29400", "10.0.0.1:port"])
+def test_a_rendezvous_is_an_address_and_a_port(rendezvous):
+    with pytest.raises(ValueError, match="no address and port"):
+        launch._torchrun(1, 2, 0, rendezvous)
+
+
+@pytest.mark.parametrize("node", ["0", "2", "-1"])
+def test_a_machine_that_joins_has_a_number_of_its_own(node):
+    command = [sys.executable, "-m", "helpers.launch", "--nodes=2", f"--node={node}", "--rendezvous=127.0.0.1:29400"]
+    refused = subprocess.run(command, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "--node is from 1 to 1" in refused.stderr

@@ -17,9 +17,9 @@ from helpers import (
     notebooks,
     paths,
     places,
+    recipe,
     sources,
     street_photos,
-    training,
 )
 
 SOURCES = sorted(path for stage in paths.SOURCE.glob("0?_*") for path in stage.glob("*.ipynb"))
@@ -78,11 +78,10 @@ class TestSource:
 
 def test_parameters_of_training_are_its_settings():
     parameters = notebooks.defaults("04_training/train")
-    assert list(parameters) == [field.name for field in dataclasses.fields(training.Settings)]
-    settings = training.Settings(**parameters)
-    kinds = {field.name: field.type for field in dataclasses.fields(settings)}
+    halves = recipe.of(parameters)
+    kinds = {field.name: field.type for half in halves for field in dataclasses.fields(half)}
     assert {name: type(value) for name, value in parameters.items()} == kinds
-    assert set(training.CHOICES) <= set(parameters)
+    assert set(recipe.CHOICES) <= set(parameters)
 
 
 def test_parameters_of_a_data_list_are_those_of_its_call():
@@ -149,12 +148,12 @@ def test_a_wrong_parameter_is_refused_with_the_nearest_valid_one(injected, messa
     variables["In"] = ["", "partition = 'multi'", f"# Parameters\n{injected}\n", "notebooks.parameters(...)"]
     exec(injected, variables)
     with pytest.raises(notebooks.ParameterError, match=message):
-        notebooks.parameters("04_training/train", variables, **training.CHOICES)
+        notebooks.parameters("04_training/train", variables, **recipe.CHOICES)
 
 
 def test_values_take_the_type_of_their_default():
     variables = {**notebooks.defaults("04_training/train"), "run_name": 5, "learning_rate": 1, "photo_root": 25}
-    checked = notebooks.parameters("04_training/train", variables, **training.CHOICES)
+    checked = notebooks.parameters("04_training/train", variables, **recipe.CHOICES)
     assert (checked.run_name, checked.learning_rate, checked.photo_root) == ("5", 1.0, "25")
 
 

@@ -13,54 +13,40 @@ from hypothesis import strategies as st
 from helpers import (
     cells,
     data_lists,
-    datasets,
-    exploring,
+    features,
     fetch,
+    labelled,
     launch,
-    manifests,
+    metrics,
+    model_cards,
     models,
     notebooks,
     paths,
     predict,
+    recipe,
     regions,
     scenes,
     targets,
     training,
 )
 
-TINY = "toy-earth-tiny"
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    """A small toy-earth with its photos, list and cells, made by calls instead of notebooks."""
-    root = tmp_path_factory.mktemp("root")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PHOTO_GEOLOCATION_ROOT", str(root))
-        made = datasets.make_list(TINY, photo_count=150, seed=7, validation_share=0.2, test_share=0.1)
-        data_lists.write(made.rows, made.header, paths.data_list(TINY))
-        photos = data_lists.read(TINY)
-        train = photos[photos["split"] == "train"]
-        sizes = {"coarse": 40, "middle": 20, "fine": 10}
-        partitions = cells.build_all(train["latitude"], train["longitude"], min_photos=1, max_photos=sizes)
-        for name, partition in partitions.items():
-            cells.write(partition, paths.cells(TINY) / f"{name}.csv")
-        cells.label_table(photos, partitions).to_parquet(paths.cells(TINY) / "labels.parquet")
-        located = exploring.located(photos)
-        classes = {name: regions.build(located[photos["split"] == "train"], name, 1) for name in regions.PARTITIONS}
-        targets.write(classes, paths.regions(TINY))
-        regions.label_table(located, classes).to_parquet(paths.regions(TINY) / "labels.parquet")
-        output = manifests.begin(paths.scenes(TINY), "02_scenes/classify_scenes", {}, scenes.sources(TINY, ""))
-        scenes.known(photos, TINY, "").to_parquet(output.folder / "scenes.parquet")
-        manifests.finish(output)
-        yield root
+TINY = "toy-earth-tiny"  # of the fixture `tiny`
 
 
 @pytest.fixture
 def settings(tiny, monkeypatch):
     monkeypatch.setenv("PHOTO_GEOLOCATION_ROOT", str(tiny))
     parameters = {**notebooks.defaults("04_training/train"), "dataset": TINY, "image_size": 64, "batch_size": 32}
-    return training.Settings(**{**parameters, "epochs": 3})
+    return recipe.of({**parameters, "epochs": 3})[0]
+
+
+def job(settings, folder, **running):
+    usual = recipe.of(notebooks.defaults("04_training/train"))[1]
+    return training.Job(settings, dataclasses.replace(usual, **running), folder, folder / "checkpoints")
+
+
+def train(settings, folder, **running):
+    training.train_alone(job(settings, folder, **running))
 
 
 def weights(folder):
@@ -70,7 +56,7 @@ def weights(folder):
 def test_heads_learn_from_features_and_the_same_seed_gives_the_same_run(settings, tmp_path):
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
-        training.train(settings, tmp_path / name)
+        train(settings, tmp_path / name)
     curves = pd.read_json(tmp_path / "first" / "metrics.jsonl", lines=True)
     assert curves["train_loss"].is_monotonic_decreasing
     assert curves["epoch"].tolist() == [1, 2, 3]
@@ -98,7 +84,7 @@ MODELS = {
 @pytest.mark.parametrize("model", MODELS)
 def test_every_published_model_learns_and_places_photos(settings, tmp_path, model):
     settings = dataclasses.replace(settings, **{"learning_rate": 1e-2, **MODELS[model]})
-    training.train(settings, tmp_path)
+    train(settings, tmp_path)
     curves = pd.read_json(tmp_path / "metrics.jsonl", lines=True)
     assert curves["train_loss"].iloc[-1] < 0.95 * curves["train_loss"].iloc[0]
     runs = predict.load({"all": tmp_path})
@@ -115,7 +101,7 @@ def test_every_published_model_learns_and_places_photos(settings, tmp_path, mode
     named = predict.named(runs, test, root, batch_size=8)
     assert named["country"]["id"].tolist() == test["id"].tolist()
     assert ("region" in named) == (settings.partition == "region")
-    card = training.model_card(settings, curves, 100)
+    card = model_cards.model_card(settings, curves, 100)
     assert "multitask" not in card
     assert ("no confidence" in card) == (settings.objective == "degrees_mse")
 
@@ -124,7 +110,7 @@ def test_networks_of_three_scenes_are_one_model(settings, tmp_path):
     folders = {scene: tmp_path / scene for scene in scenes.SCENES}
     for scene, folder in folders.items():
         folder.mkdir()
-        training.train(dataclasses.replace(settings, scene=scene, epochs=1), folder)
+        train(dataclasses.replace(settings, scene=scene, epochs=1), folder)
     rows = data_lists.read(TINY)
     test = scenes.joined(rows[rows["split"] == "test"].reset_index(drop=True), TINY)
     runs, root = predict.load(folders), fetch.photo_folder(TINY, "")
@@ -139,7 +125,7 @@ def test_networks_of_three_scenes_are_one_model(settings, tmp_path):
         predict.load({**folders, "indoor": folders["natural"]})
     only_cells = dataclasses.replace(settings, partition="coarse", scene="urban", epochs=1)
     (tmp_path / "coarse").mkdir()
-    training.train(only_cells, tmp_path / "coarse")
+    train(only_cells, tmp_path / "coarse")
     with pytest.raises(ValueError, match="urban for coarse; train all on one partition"):
         predict.load({**folders, "urban": tmp_path / "coarse"})
 
@@ -154,11 +140,11 @@ def test_a_scene_network_learns_from_likely_photos_and_is_judged_by_those_it_wou
     networks = {scene: dataclasses.replace(settings, scene=scene) for scene in scenes.SCENES}
     try:
         shares.to_parquet(path)
-        learned = {scene: len(training.read_split(each, "train")) for scene, each in networks.items()}
-        judged = {scene: len(training.read_split(each, "validation")) for scene, each in networks.items()}
+        learned = {scene: len(labelled.read_split(each, "train")) for scene, each in networks.items()}
+        judged = {scene: len(labelled.read_split(each, "validation")) for scene, each in networks.items()}
     finally:
         original.to_parquet(path)
-    everything = len(training.read_split(settings, "train"))
+    everything = len(labelled.read_split(settings, "train"))
     assert learned == {"indoor": everything, "natural": 0, "urban": everything}  # 0.3 is not above 0.3
     assert judged == {"indoor": 0, "natural": 0, "urban": int((rows["split"] == "validation").sum())}
 
@@ -166,26 +152,27 @@ def test_a_scene_network_learns_from_likely_photos_and_is_judged_by_those_it_wou
 def test_a_run_goes_on_from_another_with_the_same_classes(settings, tmp_path, capsys):
     for name in ("first", "second", "other"):
         (tmp_path / name).mkdir()
-    training.train(settings, tmp_path / "first")
+    train(settings, tmp_path / "first")
     first = pd.read_json(tmp_path / "first" / "metrics.jsonl", lines=True)
     weights_file = str(tmp_path / "first" / "model.safetensors")
-    training.train(dataclasses.replace(settings, weights=weights_file), tmp_path / "second")
+    train(dataclasses.replace(settings, weights=weights_file), tmp_path / "second")
     second = pd.read_json(tmp_path / "second" / "metrics.jsonl", lines=True)
     assert "head 'fine' goes on from" in capsys.readouterr().out
     assert second["train_loss"].iloc[0] < first["train_loss"].iloc[0]
-    training.train(dataclasses.replace(settings, weights=weights_file, partition="country"), tmp_path / "other")
+    train(dataclasses.replace(settings, weights=weights_file, partition="country"), tmp_path / "other")
     assert "head 'country' starts anew" in capsys.readouterr().out
     with pytest.raises(models.WeightsError, match="efficientnet_lite0"):
-        training.train(dataclasses.replace(settings, weights=weights_file, architecture="resnet18"), tmp_path / "other")
+        train(dataclasses.replace(settings, weights=weights_file, architecture="resnet18"), tmp_path / "other")
 
 
 def test_scenes_alone_do_not_choose_the_weights(settings, tmp_path, capsys):
     settings = dataclasses.replace(settings, partition="region", multitask=True, learning_rate=1e-2)
-    training.train(settings, tmp_path)
+    settings = dataclasses.replace(settings, best_by="validation_loss")
+    train(settings, tmp_path)
     assert "no validation photo has a class" in capsys.readouterr().out
     curves = pd.read_json(tmp_path / "metrics.jsonl", lines=True)
     assert "validation_loss" not in curves
-    assert training.best_epoch(curves) == 3
+    assert model_cards.best_epoch(curves) == 3
 
 
 def test_labels_of_another_list_are_refused(settings):
@@ -194,7 +181,7 @@ def test_labels_of_another_list_are_refused(settings):
     try:
         original.iloc[::2].to_parquet(path)
         with pytest.raises(ValueError, match=r"has the labels of another list.*build_cells"):
-            training.read_split(settings, "train")
+            labelled.read_split(settings, "train")
     finally:
         original.to_parquet(path)
 
@@ -203,9 +190,9 @@ def test_a_run_tells_of_no_folder_and_depends_on_the_weights_it_began_with(setti
     file = tmp_path / "begun.safetensors"
     models.save(models.Geolocator("efficientnet_lite0", {}, weights="none"), file, {})
     settings = dataclasses.replace(settings, weights=str(file), epochs=1)
-    assert training.sources(settings)["weights"] == file
+    assert recipe.sources(settings)["weights"] == file
     (tmp_path / "run").mkdir()
-    training.train(settings, tmp_path / "run")
+    train(settings, tmp_path / "run")
     assert str(tmp_path) not in (tmp_path / "run" / "config.json").read_text()
 
 
@@ -216,7 +203,7 @@ def test_a_run_of_an_older_version_says_what_to_do(tmp_path):
 
 
 def test_a_model_beside_the_cells_of_another_run_is_refused(settings, tmp_path):
-    training.train(dataclasses.replace(settings, partition="coarse", epochs=1), tmp_path)
+    train(dataclasses.replace(settings, partition="coarse", epochs=1), tmp_path)
     file = tmp_path / "classes" / "coarse.csv"
     lines = file.read_text().splitlines()
     file.write_text("\n".join([*lines[:-1], lines[-1].replace(",", ",", 1) + "1"]) + "\n")  # another mean
@@ -225,19 +212,18 @@ def test_a_model_beside_the_cells_of_another_run_is_refused(settings, tmp_path):
 
 
 def test_a_batch_without_a_finite_loss_is_named(settings, tmp_path, monkeypatch, capsys):
-    read, spoilt = training._features, []
+    read, spoilt = features.of, []
 
     def broken(*arguments):
         found = read(*arguments)
-        if arguments[-1] == "features of training photos":
-            found = found.clone()
+        if arguments[7] == "features of training photos":
             found[5] = math.nan
-            spoilt.append(arguments[1].rows["id"][5])
+            spoilt.append(arguments[1]["id"][5])
         return found
 
-    monkeypatch.setattr(training, "_features", broken)
+    monkeypatch.setattr(features, "of", broken)
     with pytest.raises(FloatingPointError, match="a batch of epoch 1 cannot be learned from, because its loss is nan"):
-        training.train(settings, tmp_path)
+        train(settings, tmp_path)
     assert spoilt[0] in capsys.readouterr().out
     assert not (tmp_path / "model.safetensors").exists()
 
@@ -247,8 +233,8 @@ def test_augmentation_does_not_make_regions_collapse(settings, tmp_path):
         settings, partition="region", train_layers="all", augmentation="crop+rotation+colour", epochs=6, batch_size=16,
         learning_rate=1e-2, smoothing_km=300.0, precision="fp32",
     )  # fmt: skip
-    training.train(settings, tmp_path)
-    learned = training.read_split(settings, "train")
+    train(settings, tmp_path)
+    learned = labelled.read_split(settings, "train")
     classes = regions.read(tmp_path / "classes" / "region.csv", "region")
     named = predict.named(predict.load({"all": tmp_path}), learned.rows, learned.root, batch_size=32)["region"]
     right = named["guess_1"].to_numpy() == classes.keys[learned.labels["region"].numpy()]
@@ -270,12 +256,12 @@ def test_augmentation_does_not_make_regions_collapse(settings, tmp_path):
 )
 def test_settings_that_do_not_go_together_are_refused(given, message):
     with pytest.raises(ValueError, match=message):
-        training.Settings(**{**notebooks.defaults("04_training/train"), **given})
+        recipe.of({**notebooks.defaults("04_training/train"), **given})
 
 
 def test_auto_takes_the_objective_of_the_paper_that_a_partition_comes_from():
     parameters = notebooks.defaults("04_training/train")
-    losses = {name: training.Settings(**{**parameters, "partition": name}).loss for name in targets.PARTITIONS}
+    losses = {name: recipe.of({**parameters, "partition": name})[0].loss for name in targets.PARTITIONS}
     assert losses["multi"] == losses["country"] == "cross_entropy"
     assert losses["region"] == "haversine_smoothed"
     assert losses["coordinates"] == "unit_vector_mse"
@@ -289,10 +275,10 @@ def test_all_layers_move_and_the_backbone_moves_less(settings, tmp_path, optimiz
     )  # fmt: skip
     torch.manual_seed(settings.seed)
     untrained = training.Geolocator("resnet18", {"coarse": 1}, weights="none").backbone.conv1.weight
-    training.train(settings, tmp_path)
+    train(settings, tmp_path)
     trained = safetensors.torch.load_file(tmp_path / "model.safetensors")
     moved = (trained["backbone.conv1.weight"] - untrained).abs().max().item()
-    steps = math.ceil(len(training.read_split(settings, "train")) / settings.batch_size)
+    steps = math.ceil(len(labelled.read_split(settings, "train")) / settings.batch_size)
     assert moved > 0
     if optimizer == "adamw":  # whose step is at most about the learning rate
         assert moved < 2 * steps * settings.learning_rate * settings.backbone_learning_rate_factor
@@ -305,10 +291,10 @@ def test_a_photo_without_a_cell_is_judged_but_not_learned_from(settings):
     without = labels.copy()
     chosen = [rows[rows["split"] == split]["id"].iloc[0] for split in ("train", "validation")]
     without.loc[without["id"].isin(chosen), list(cells.PARTITIONS)] = pd.NA
-    before = {split: len(training.read_split(settings, split)) for split in ("train", "validation")}
+    before = {split: len(labelled.read_split(settings, split)) for split in ("train", "validation")}
     try:
         without.to_parquet(labels_path)
-        after = {split: len(training.read_split(settings, split)) for split in ("train", "validation")}
+        after = {split: len(labelled.read_split(settings, split)) for split in ("train", "validation")}
     finally:
         labels.to_parquet(labels_path)
     assert after == {"train": before["train"] - 1, "validation": before["validation"]}
@@ -316,10 +302,8 @@ def test_a_photo_without_a_cell_is_judged_but_not_learned_from(settings):
 
 @given(st.sampled_from(["cosine", "halving"]), st.integers(1, 40), st.integers(1, 50), st.floats(0, 3))
 def test_the_rate_rises_to_one_and_falls(schedule, epochs, steps_per_epoch, warmup_epochs):
-    settings = training.Settings(
-        **{**notebooks.defaults("04_training/train"), "schedule": schedule, "epochs": epochs,
-           "warmup_epochs": warmup_epochs}
-    )  # fmt: skip
+    given = {"schedule": schedule, "epochs": epochs, "warmup_epochs": warmup_epochs}
+    settings, _ = recipe.of({**notebooks.defaults("04_training/train"), **given})
     steps = range(epochs * steps_per_epoch)
     factors = [training.learning_rate_factor(settings, step, steps_per_epoch) for step in steps]
     assert all(0 <= factor <= 1 for factor in factors)
@@ -330,20 +314,20 @@ def test_the_rate_rises_to_one_and_falls(schedule, epochs, steps_per_epoch, warm
 
 def test_the_rate_is_halved_at_the_papers_epochs():
     parameters = {**notebooks.defaults("04_training/train"), "schedule": "halving", "epochs": 15, "warmup_epochs": 0.0}
-    settings = training.Settings(**parameters)
+    settings, _ = recipe.of(parameters)
     by_epoch = [training.learning_rate_factor(settings, epoch, 1) for epoch in range(15)]
     assert by_epoch == [1] * 4 + [0.5] * 4 + [0.25] * 4 + [0.125, 0.0625, 0.03125]
 
 
 def test_the_model_card_tells_results_and_limits(settings):
-    curves = pd.DataFrame({"epoch": [1, 2], "validation_loss": [2.0, 3.0], "median_km": [1234.0, 5.0]})
+    curves = pd.DataFrame({"epoch": [1, 2], "median_km": [1234.0, 5.0], "best": [True, False]})
     shares = [0.01, 0.02, 0.03, 0.25, 0.5]
-    curves = curves.assign(**dict(zip(training.metrics.SHARES, shares, strict=True)))
-    card = training.model_card(settings, curves, training_photos=1500)
+    curves = curves.assign(**dict(zip(metrics.SHARES, shares, strict=True)))
+    card = model_cards.model_card(settings, curves, training_photos=1500)
     assert "25.0 % within 750 km, 50.0 % within 2,500 km; half of the guesses are more than 1,234 km off" in card
     assert "1,500 photos" in card
     assert "surveillance" in card
-    assert "no validation photos" in training.model_card(settings, curves[["epoch"]], training_photos=1500)
+    assert "no validation photos" in model_cards.model_card(settings, curves[["epoch", "best"]], training_photos=1500)
 
 
 @pytest.mark.parametrize(
@@ -351,7 +335,7 @@ def test_the_model_card_tells_results_and_limits(settings):
 )
 def test_impossible_settings_are_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} must"):
-        training.Settings(**{**notebooks.defaults("04_training/train"), name: value})
+        recipe.of({**notebooks.defaults("04_training/train"), name: value})
 
 
 @pytest.mark.parametrize("learning_rate", [1e30, 1e38])
@@ -361,24 +345,121 @@ def test_a_loss_that_explodes_says_what_to_do_and_leaves_no_model(settings, tmp_
         settings, learning_rate=learning_rate, optimizer="sgd", warmup_epochs=0.0, partition=partition, epochs=1
     )
     with pytest.raises(FloatingPointError, match=r"[Ll]ower the learning_rate"):
-        training.train(settings, tmp_path)
+        train(settings, tmp_path)
     assert not (tmp_path / "model.safetensors").exists()
 
 
 def test_a_list_without_validation_photos_trains_to_the_last_epoch(settings, tmp_path, monkeypatch):
-    read = data_lists.read
-    monkeypatch.setattr(data_lists, "read", lambda name: read(name).replace({"split": {"validation": "test"}}))
-    training.train(settings, tmp_path)
+    parts = data_lists.parts
+    moved = {"split": {"validation": "test"}}
+    monkeypatch.setattr(data_lists, "parts", lambda name: (part.replace(moved) for part in parts(name)))
+    train(settings, tmp_path)
     curves = pd.read_json(tmp_path / "metrics.jsonl", lines=True)
     assert "validation_loss" not in curves
-    assert training.best_epoch(curves) == 3
+    assert model_cards.best_epoch(curves) == 3
 
 
 def test_launched_in_a_process_of_its_own_it_gives_the_same_run(settings, tmp_path, capfd):
     for name in ("here", "launched"):
         (tmp_path / name).mkdir()
-    training.train(settings, tmp_path / "here")
-    curves = launch.train(settings, tmp_path / "launched")
+    train(settings, tmp_path / "here")
+    curves = launch.train(job(settings, tmp_path / "launched"))
     assert len(curves) == 3
     assert weights(tmp_path / "here") == weights(tmp_path / "launched")
     assert "epoch 3/3: loss" in (tmp_path / "launched" / "train.log").read_text()
+
+
+def all_layers(settings, **given):
+    small = {"train_layers": "all", "architecture": "resnet18", "weights": "none", "epochs": 1, "image_size": 32}
+    return dataclasses.replace(settings, **{**small, "precision": "fp32", **given})
+
+
+def test_decoded_photos_from_the_cache_teach_the_same(settings, tmp_path):
+    settings = all_layers(settings, augmentation="none")
+    for cache in ("none", "raw"):
+        (tmp_path / cache).mkdir()
+        train(settings, tmp_path / cache, photo_cache=cache)
+    assert weights(tmp_path / "none") == weights(tmp_path / "raw")
+
+
+def test_recomputing_in_the_backward_pass_changes_nothing(settings, tmp_path):
+    for name, recomputing in (("plain", False), ("sparing", True)):
+        (tmp_path / name).mkdir()
+        train(all_layers(settings), tmp_path / name, gradient_checkpointing=recomputing)
+    assert weights(tmp_path / "plain") == weights(tmp_path / "sparing")
+
+
+def test_averaged_weights_are_kept_and_training_does_not_know_of_them(settings, tmp_path):
+    for name, decay in (("plain", 0.0), ("averaged", 0.9)):
+        (tmp_path / name).mkdir()
+        train(all_layers(settings, ema_decay=decay, epochs=2), tmp_path / name)
+    plain, averaged = (pd.read_json(tmp_path / name / "metrics.jsonl", lines=True) for name in ("plain", "averaged"))
+    assert plain["train_loss"].equals(averaged["train_loss"])
+    assert not plain["validation_loss"].equals(averaged["validation_loss"])
+    assert weights(tmp_path / "plain") != weights(tmp_path / "averaged")
+
+
+def test_a_long_gradient_is_shortened(settings, tmp_path):
+    settings = all_layers(settings, optimizer="sgd", clip_norm=1e-3, weight_decay=0.0, warmup_epochs=0.0)
+    torch.manual_seed(settings.seed)
+    untrained = training.Geolocator("resnet18", {"coarse": 1}, weights="none").backbone.state_dict()
+    train(settings, tmp_path)
+    trained = safetensors.torch.load_file(tmp_path / "model.safetensors")
+    moved = sum(
+        (trained[f"backbone.{name}"] - each).square().sum() for name, each in untrained.items() if "conv" in name
+    )
+    steps = math.ceil(len(labelled.read_split(settings, "train")) / settings.batch_size)
+    # Momentum 0.9 makes at most ten of every step.
+    assert 0 < moved.sqrt() <= 10 * steps * settings.learning_rate * settings.clip_norm
+
+
+def test_float16_is_scaled(settings, tmp_path):
+    train(all_layers(settings, precision="fp16"), tmp_path)
+    curves = pd.read_json(tmp_path / "metrics.jsonl", lines=True)
+    assert math.isfinite(curves["train_loss"].iloc[0])
+    assert json.loads((tmp_path / "config.json").read_text())["trained_on"]["number_format"] == "torch.float16"
+
+
+def test_training_stops_early_when_nothing_is_gained(settings, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(recipe, "merit", lambda measured, best_by: [1.0])
+    train(dataclasses.replace(settings, patience=2, epochs=9), tmp_path)
+    curves = pd.read_json(tmp_path / "metrics.jsonl", lines=True)
+    assert curves["epoch"].tolist() == [1, 2, 3]
+    assert curves["best"].tolist() == [True, False, False]
+    assert "no better within_750km in 2 epochs" in capsys.readouterr().out
+
+
+def test_what_the_time_went_into_adds_up(settings, tmp_path):
+    train(all_layers(settings), tmp_path)
+    measured = pd.read_json(tmp_path / "metrics.jsonl", lines=True).iloc[0]
+    phases = {phase: measured[f"seconds_{phase}"] for phase in training.PHASES}
+    assert phases["forward"] > 0
+    assert phases["backward"] > 0
+    assert phases["compile"] == phases["features"] == 0
+    assert measured["seconds"] == pytest.approx(sum(phases.values()) + measured["seconds_validation"], abs=0.01)
+
+
+def test_the_summary_tells_how_it_went(settings, tmp_path):
+    train(settings, tmp_path)
+    told = model_cards.summary(pd.read_json(tmp_path / "metrics.jsonl", lines=True)).iloc[:, 0]
+    assert told["epoch that was kept"].endswith("of 3")
+    assert told["median distance"].endswith("km")
+    assert "photos/s" in told["speed, without validation"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"accumulation": 0}, "accumulation must be above 0"),
+        ({"nodes": 2}, "rendezvous must say where they meet"),
+        ({"ema_decay": 1.0}, "ema_decay is from 0"),
+    ],
+)
+def test_ways_of_running_that_cannot_be_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        recipe.of({**notebooks.defaults("04_training/train"), **given})
+
+
+def test_a_batch_that_is_too_small_for_its_parts_is_refused(settings, tmp_path):
+    with pytest.raises(ValueError, match="less than 2 photos: raise batch_size"):
+        train(dataclasses.replace(settings, batch_size=4), tmp_path, accumulation=4)
