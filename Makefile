@@ -2,11 +2,12 @@
 # make test    the tests
 # make lint    style and types
 # make bench   speed, beside a plain reference in the same run
+# make scale   what 100 thousand to 100 million photos cost, from what a photo costs here
 # make pack    a dataset in a few large files: make pack DATASET=toy-earth TO=FOLDER [PHOTO_ROOT=] [SHORT_SIDE=] [MEGABYTES=]
 # make unpack  the photos of such files, loose: make unpack FROM=FOLDER TO=FOLDER
 # make install the environment in .venv, which every other target makes sure of
 
-.PHONY: demo figures test lint bench pack unpack install
+.PHONY: demo figures test lint bench scale pack unpack install
 .DELETE_ON_ERROR:
 # Else every process that is started would compile its libraries anew, seconds each time.
 unexport PYTHONDONTWRITEBYTECODE
@@ -47,6 +48,9 @@ lint: install
 
 bench: install
 	@.venv/bin/python -m benchmarks
+
+scale: install
+	@.venv/bin/papermill benchmarks/scale.ipynb /dev/null
 
 pack: install
 	@test -n "$(DATASET)" -a -n "$(TO)" || { echo "say what and where: make pack DATASET=toy-earth TO=FOLDER"; exit 1; }
