@@ -6,6 +6,7 @@ the notebook starts it, from the files to the optimiser. Both learn from the sam
 """
 
 import os
+import re
 import sys
 import tempfile
 import time
@@ -187,6 +188,7 @@ class _Plain(Dataset[tuple[Tensor, int]]):
 def _plain_rate(architecture: str, files: Sequence[Path], batch: int, device: torch.device) -> float:
     """Photos a second, without the first step."""
     on_gpu = device.type == "cuda"
+    torch.backends.cudnn.benchmark = on_gpu
     model = torchvision_models.get_model(architecture, num_classes=CLASSES).to(device)
     optimizer = torch.optim.AdamW(model.parameters())
     scaler = torch.amp.GradScaler(device.type, enabled=on_gpu)
@@ -243,7 +245,8 @@ def _flops_per_photo(architecture: str) -> int:
 
 def _utilisation(device: torch.device, flops: float) -> str:
     name = devices.described(device)
-    peak = next((peak for gpu, peak in PEAK_TFLOPS.items() if device.type == "cuda" and gpu in name), None)
+    words = re.split(r"[^A-Z0-9]+", name.upper()) if device.type == "cuda" else []
+    peak = next((peak for gpu, peak in PEAK_TFLOPS.items() if gpu in words), None)
     share = f", {flops / peak / 1e10:.0f} % of the {name}'s peak" if peak else ""
     return f" ({flops / 1e12:.3g} TFLOP/s{share})"
 

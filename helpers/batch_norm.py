@@ -29,6 +29,8 @@ class Statistics:
     def __init__(self, network: nn.Module, group: Processes, parts: int) -> None:
         self.group, self.parts = group, parts * group.count
         layers = _layers(network) if self.parts > 1 else []
+        self.counters = [layer.num_batches_tracked for layer in layers if layer.num_batches_tracked is not None]
+        self.counted_too_often = parts - 1
         self.running = [
             each for layer in layers for each in (layer.running_mean, layer.running_var) if each is not None
         ]
@@ -53,6 +55,8 @@ class Statistics:
         together = self.group.summed(torch.cat([each.flatten() for each in self.moved])) / self.parts
         for running, moved in zip(self.running, together.split([each.numel() for each in self.running]), strict=True):
             running.copy_(moved.view_as(running))
+        for counter in self.counters:
+            counter -= self.counted_too_often
 
 
 def recompute_in_backward(network: nn.Module) -> None:

@@ -53,7 +53,7 @@ class Checkpoint:
 
 
 def write(checkpoint: Checkpoint, folder: Path, kept: int) -> bool:
-    """Keep a checkpoint, and of those before it the newest, `kept` in all.
+    """Keep a checkpoint, and of those before it the newest, `kept` in all; none of a later step.
 
     Returns
     -------
@@ -72,8 +72,11 @@ def write(checkpoint: Checkpoint, folder: Path, kept: int) -> bool:
             safetensors.torch.save_file(tensors, temporary, metadata)
             _sync(temporary)
         _sync(folder)
-        for old in [*sorted(folder.glob(FILES))[:-kept], *folder.glob(_HALVES)]:
-            old.unlink()
+        # Later ones are of a run that this one replaces, or damaged.
+        later = [each for each in folder.glob(FILES) if each.name > file.name]
+        earlier = sorted(each for each in folder.glob(FILES) if each.name <= file.name)
+        for old in [*later, *earlier[:-kept], *folder.glob(_HALVES)]:
+            old.unlink(missing_ok=True)
     except (OSError, safetensors.SafetensorError) as error:  # the latter is how its writer says that a disk is full
         newest = max((each.name for each in folder.glob(FILES)), default="none")
         print(

@@ -59,6 +59,7 @@ def train(job: training.Job, watcher: Watcher | None = None) -> pd.DataFrame:
         start_new_session=True,
         preexec_fn=training.end_with_parent,
     )
+    (job.folder / training.AGENT).write_text(str(child.pid))
     tail: deque[str] = deque(maxlen=400)
     curves = _Curves(job.folder / "metrics.jsonl", watcher)
     try:
@@ -80,9 +81,10 @@ def train(job: training.Job, watcher: Watcher | None = None) -> pd.DataFrame:
                 child.wait()
     if child.returncode:
         hung, died = _hung(job.folder, running.hang_minutes), _died(tail)
-        cause = hung or died or _first_report(reports) or _raised(tail)
+        cause = hung or died or _first_failure(job.folder) or _first_report(reports) or _raised(tail)
         raise TrainingFailed(cause or f"the training process ended with code {child.returncode}")
     file.unlink()
+    (job.folder / training.AGENT).unlink()
     shutil.rmtree(reports, ignore_errors=True)
     return pd.read_json(job.folder / "metrics.jsonl", lines=True)
 
@@ -179,8 +181,14 @@ def _died(lines: Iterable[str]) -> str:
     return ""
 
 
+def _first_failure(folder: Path) -> str:
+    """Message of the process that failed first, on whatever machine; the others fail because it is gone."""
+    told = [json.loads(file.read_text()) for file in folder.glob(training.FAILED)]
+    return min(told, key=lambda each: (each["lost"], each["time"]))["message"] if told else ""
+
+
 def _first_report(folder: Path) -> str:
-    """Message of the process that failed first; the others fail because it is gone."""
+    """The same, of processes of this machine that failed before they could tell."""
     reports = []
     for file in folder.rglob("error.json"):
         message = json.loads(file.read_text())["message"]

@@ -27,7 +27,7 @@ def summary(curves: pd.DataFrame) -> pd.DataFrame:
         told["median distance"] = f"{best['median_km']:,.0f} km"
     told["time"] = progress.duration(curves["seconds"].sum())
     told["speed, without validation"] = f"{curves['photos_per_second'].iloc[-1]:,.0f} photos/s in the last epoch"
-    told["training photos that could not be read"] = f"{curves['unreadable_photos'].iloc[-1]}"
+    told["photos that could not be read"] = f"{curves['unreadable_photos'].iloc[-1]}"
     return pd.Series(told, name="").to_frame()
 
 

@@ -3,6 +3,7 @@
 import datetime
 import faulthandler
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,13 +14,29 @@ from typing import Any, TextIO
 import torch
 from torch import Tensor, distributed
 
-from helpers import devices
+from helpers import devices, progress
 
 STACKS = "stack-*.txt"
 """Files of a run's folder in which processes that hung say where."""
 
 # The watch of each process is what ends a training that hangs, because it knows where.
+_BROKEN = re.compile(r"Connection (closed|reset|refused)|Broken pipe|gloo|NCCL", re.IGNORECASE)
 _LONGEST_WAIT = datetime.timedelta(days=7)
+
+
+class Lost(RuntimeError):
+    """Another process that ended, which this one notices by its silence."""
+
+
+@contextmanager
+def noticing_losses() -> Iterator[None]:
+    """Raise :class:`Lost` where the connection to another process breaks."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, distributed.DistError) or _BROKEN.search(str(error)):
+            raise Lost(f"another process ended, see its message: {str(error).splitlines()[0]}") from error
+        raise
 
 
 @dataclass(frozen=True)
@@ -112,10 +129,9 @@ def joined() -> Iterator[Processes]:
         return
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     distributed.init_process_group(backend, timeout=_LONGEST_WAIT)
-    try:
-        yield Processes(rank, count, on_this_machine, device)
-    finally:
-        distributed.destroy_process_group()
+    yield Processes(rank, count, on_this_machine, device)
+    # Not after an error: it would wait for the others, which wait for this one.
+    distributed.destroy_process_group()
 
 
 class Watch:
@@ -131,17 +147,13 @@ class Watch:
         self._file, self._seconds = file, 60 * minutes
 
     def progressed(self) -> None:
-        """Say that the process goes on. The watch begins with the first time."""
+        """Say that the process goes on."""
         faulthandler.dump_traceback_later(self._seconds, exit=True, file=self._file)
-
-    def rests(self) -> None:
-        """Watch no longer, until there is progress again."""
-        faulthandler.cancel_dump_traceback_later()
 
 
 @contextmanager
 def watched(folder: Path, group: Processes, minutes: float) -> Iterator[Watch]:
-    """Watch this process; see :class:`Watch`.
+    """Watch this process; see :class:`Watch`. Whatever `progress` is told of counts as progress.
 
     Parameters
     ----------
@@ -151,13 +163,17 @@ def watched(folder: Path, group: Processes, minutes: float) -> Iterator[Watch]:
     minutes : float
         Without progress after which the process is ended.
     """
+    folder.mkdir(parents=True, exist_ok=True)  # on another machine
     path = folder / f"stack-{group.rank}.txt"
     with path.open("w") as file:
         faulthandler.register(signal.SIGTERM, file, all_threads=False, chain=True)
         watch = Watch(file, minutes)
+        progress.listeners.append(watch.progressed)
+        watch.progressed()
         try:
             yield watch
         finally:
-            watch.rests()
+            progress.listeners.remove(watch.progressed)
+            faulthandler.cancel_dump_traceback_later()
             faulthandler.unregister(signal.SIGTERM)
             path.unlink(missing_ok=True)

@@ -14,6 +14,9 @@ Item = TypeVar("Item")
 
 SECONDS_BETWEEN_LINES = 5.0
 _LINE = re.compile(r"(.+): (\d+)/(\d+) (.+) \(\d+ %\)")
+listeners: list[Callable[[], None]] = []
+"""Are called whenever something is done, of whatever task."""
+
 _bars: dict[str, tqdm] = {}
 
 
@@ -59,13 +62,19 @@ def counting(label: str, total: int | None, unit: str = "photos") -> Iterator[Ca
     """Give a function that is called with the number of items done since the last call; see :func:`track`."""
     if watched():
         with tqdm(desc=label, total=total, unit=f" {unit}") as bar:
-            yield bar.update
+
+            def move(more: int) -> None:
+                _tell()
+                bar.update(more)
+
+            yield move
         return
     start = last = time.monotonic()
     done = spoken = 0
 
     def count(more: int) -> None:
         nonlocal last, done, spoken
+        _tell()
         done += more
         now = time.monotonic()
         if now - last >= SECONDS_BETWEEN_LINES:
@@ -93,6 +102,11 @@ def line(label: str, done: int, total: int | None, unit: str, seconds: float) ->
         return f"{label}: {done} {unit}, {shown_rate}, {seconds:.0f} s"
     remaining = f"{(total - done) / rate:.0f} s left" if done < total else f"{seconds:.0f} s"
     return f"{label}: {done}/{total} {unit} ({done / total:.0%}), {shown_rate}, {remaining}".replace("%)", " %)")
+
+
+def _tell() -> None:
+    for listener in listeners:
+        listener()
 
 
 def duration(seconds: float) -> str:

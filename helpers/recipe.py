@@ -25,6 +25,8 @@ from helpers import (
 
 BEST_BY = (*metrics.SHARES, "median_km", "validation_loss")
 """What may choose the epoch that is kept."""
+_MOST_MINUTES = 100_000  # which the system's timers can count
+_MOST_SEED = 2**32 - 1
 _THE_LESS_THE_BETTER = ("median_km", "validation_loss")
 CHOICES = {
     "partition": targets.PARTITIONS,
@@ -87,6 +89,8 @@ class Settings:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
         if not 0 <= self.scene_threshold < 1:
             raise ValueError(f"scene_threshold is a probability from 0 to below 1, not {self.scene_threshold}")
+        if self.seed > _MOST_SEED:
+            raise ValueError(f"seed is at most {_MOST_SEED:,}, not {self.seed}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay is from 0 (no average) to below 1, such as 0.999, not {self.ema_decay}")
         coordinates = self.partition == targets.COORDINATES
@@ -149,9 +153,16 @@ class Running:
     hang_minutes: float
 
     def __post_init__(self) -> None:
-        for name in ("nodes", "accumulation", "checkpoints_kept", "hang_minutes"):
-            if not 0 < getattr(self, name) < math.inf:
+        for name in ("nodes", "accumulation", "checkpoints_kept"):
+            if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
+        for name in ("devices", "workers", "unreadable_photos", "checkpoint_minutes"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
+        if not 0 < self.hang_minutes <= _MOST_MINUTES:
+            raise ValueError(f"hang_minutes is from above 0 to {_MOST_MINUTES:,}, not {self.hang_minutes}")
+        if self.compile and self.gradient_checkpointing:
+            raise ValueError("compile and gradient_checkpointing do not go together: choose one of them")
         if self.nodes > 1 and not self.rendezvous:
             raise ValueError(
                 f"nodes is {self.nodes}, so rendezvous must say where they meet: the address of this machine and a "

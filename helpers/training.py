@@ -9,10 +9,12 @@ and for batch normalisation, whose means are those of a part), and goes on in th
 
 import argparse
 import contextlib
+import copy
 import ctypes
 import inspect
 import json
 import math
+import os
 import signal
 import sys
 import time
@@ -27,7 +29,6 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.elastic.multiprocessing.errors import record
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel
 
 from helpers import (
     batch_norm,
@@ -54,12 +55,18 @@ from helpers.labelled import Photos
 from helpers.models import Geolocator
 from helpers.recipe import Running, Settings
 
-PHASES = ("features", "input", "forward", "backward", "optimizer", "compile", "other")
+PHASES = ("features", "input", "forward", "backward", "optimizer", "compile", "checkpoint", "other")
 """What the time of an epoch's steps goes into, in ``metrics.jsonl`` as ``seconds_<phase>``."""
+
+AGENT = "torchrun.pid"
+"""File of a run's folder with the process that starts the others."""
+FAILED = "failed-*.json"
+"""Files of a run's folder in which processes that failed say why."""
 
 # Shares of the epochs after which the rate is halved: 4, 8, 12, 13, 14 of 15 in the paper's PyTorch successor.
 _HALVINGS = (4 / 15, 8 / 15, 12 / 15, 13 / 15, 14 / 15)
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
+_LEAST_SCALE = 1e-3  # of a loss in float16, which begins at 65,536
 _PHOTOS_PER_PART = 2  # at least: batch normalisation has no spread of one
 
 
@@ -71,11 +78,21 @@ class Loss:
     settings : Settings
     classes : mapping of str to Partition or Classes
         By head.
+    heads : iterable of str
+        Of the network, in its order.
     device : torch.device
     """
 
-    def __init__(self, settings: Settings, classes: Mapping[str, targets.Classes], device: torch.device) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        classes: Mapping[str, targets.Classes],
+        heads: Iterable[str],
+        device: torch.device,
+    ) -> None:
         self.settings = settings
+        weights = [settings.scene_loss_weight if name == targets.SCENE else 1.0 for name in heads]
+        self.weights = torch.tensor(weights, device=device)
         self.places = {
             name: torch.tensor(each.coordinates, dtype=torch.float32, device=device) for name, each in classes.items()
         }
@@ -93,10 +110,9 @@ class Loss:
         known = {targets.COORDINATES: ~coordinates.isnan().any(dim=1)}
         return torch.stack([(known[name] if name in known else labels[name] >= 0).sum() for name in heads])
 
-    def mean(self, sums: Tensor, counts: Tensor, heads: Iterable[str]) -> Tensor:
+    def mean(self, sums: Tensor, counts: Tensor) -> Tensor:
         """Weighted sum of the means of :meth:`summed`, a scalar."""
-        weights = [self.settings.scene_loss_weight if name == targets.SCENE else 1.0 for name in heads]
-        return objectives.weighted_mean(sums, counts, sums.new_tensor(weights))
+        return objectives.weighted_mean(sums, counts, self.weights.to(sums))
 
     def _of_head(
         self, name: str, scores: Tensor, labels: Mapping[str, Tensor], coordinates: Tensor
@@ -185,8 +201,10 @@ def train(job: Job, group: processes.Processes) -> None:
         If loss, gradient or weights are no longer finite.
     """
     settings, running, kept = job.settings, job.running, job.checkpoints
-    with processes.watched(job.folder, group, running.hang_minutes) as watch:
-        run = _Run(settings, running, job.folder, group)
+    with processes.watched(job.folder, group, running.hang_minutes) as watch, _reporting(job.folder, group):
+        # It tries every algorithm once, which pays where photos of one size come again and again.
+        torch.backends.cudnn.benchmark = settings.train_layers == "all"
+        run = _Run(settings, running, job.folder, group, watch)
         run.restore(_checkpoint(kept, running) if group.leads else None)
         written = time.monotonic()
         with contextlib.closing(run.batches()) as batches:
@@ -196,14 +214,28 @@ def train(job: Job, group: processes.Processes) -> None:
                     if group.leads and time.monotonic() - written >= 60 * running.checkpoint_minutes:
                         checkpoints.write(run.checkpoint(), kept, running.checkpoints_kept)
                         written = time.monotonic()
-                watch.rests()
+                        run.clock.mark("checkpoint")
                 run.judge(epoch)
+                watch.progressed()
                 if 0 < settings.patience <= run.state.epochs_without_gain:
                     group.say(f"no better {settings.best_by} in {settings.patience} epochs: training stops early")
                     break
         if group.leads:
             run.write()
             checkpoints.delete(kept)
+
+
+@contextlib.contextmanager
+def _reporting(folder: Path, group: processes.Processes) -> Iterator[None]:
+    """Leave a word of what failed where the notebook finds it, whichever machine it was on."""
+    try:
+        with processes.noticing_losses():
+            yield
+    except Exception as error:
+        message, lost = f"{type(error).__name__}: {error}", isinstance(error, processes.Lost)
+        told = {"time": time.time(), "lost": lost, "message": message}
+        (folder / FAILED.replace("*", str(group.rank))).write_text(json.dumps(told))
+        raise
 
 
 def train_alone(job: Job) -> None:
@@ -239,9 +271,12 @@ class _State:
 class _Run:
     """A run, as one of its processes holds it."""
 
-    def __init__(self, settings: Settings, running: Running, folder: Path, group: processes.Processes) -> None:
+    def __init__(
+        self, settings: Settings, running: Running, folder: Path, group: processes.Processes, watch: processes.Watch
+    ) -> None:
         torch.manual_seed(settings.seed)
-        self.settings, self.running, self.folder, self.group = settings, running, folder, group
+        self.settings, self.running, self.folder = settings, running, folder
+        self.group, self.watch = group, watch
         self.device, self.state = group.device, _State()
         self.training, self.validation = (labelled.read_split(settings, split) for split in ("train", "validation"))
         classes = targets.read(targets.folder(settings.partition, settings.dataset), targets.heads(settings.partition))
@@ -254,7 +289,7 @@ class _Run:
         self.fingerprints = group.told(targets.fingerprints(folder / "classes", self.outputs) if group.leads else None)
 
         self.model = _model(settings, self.outputs, self.fingerprints, self.device)
-        self.loss = Loss(settings, classes, self.device)
+        self.loss = Loss(settings, classes, self.outputs, self.device)
         self.read_out = predict.read_out(classes, self.device)
         self.labels = {name: column.to(self.device) for name, column in self.training.labels.items()}
         self.coordinates = self.training.coordinates.to(self.device)
@@ -273,8 +308,8 @@ class _Run:
             batch_norm.recompute_in_backward(self.model.backbone)
 
         self.learned: nn.Module = self.model.heads if self.frozen else self.model
-        self.averaged = AveragedModel(self.learned, multi_avg_fn=self._average) if settings.ema_decay else None
-        self.judged: nn.Module = self.averaged.module if self.averaged else self.learned
+        self.averaged = copy.deepcopy(self.learned) if settings.ema_decay else None
+        self.judged: nn.Module = self.learned if self.averaged is None else self.averaged
         self.optimizer = _optimizer(self.model, settings, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.number_format == torch.float16)
         self.statistics = batch_norm.Statistics(self.learned, group, running.accumulation)
@@ -285,8 +320,6 @@ class _Run:
         self.unchecked: _Checked | None = None
         self.compiled_for: set[int] = set()
         self.compiles = False
-        # It tries every algorithm once, which pays where photos of one size come again and again.
-        torch.backends.cudnn.benchmark = not self.frozen
 
     def learn(self, batches: Iterator[inputs.Batch], epoch: int) -> Iterator[None]:
         """Learn from what is left of an epoch, pausing after each step."""
@@ -297,10 +330,11 @@ class _Run:
         for step in range(done, self.steps):
             batch = next(batches)
             self.clock.mark("input")
-            self._leave_out(batch.failed)
+            self._leave_out(self.training, batch.failed)
             try:
-                self._step(batch, epoch)
-            except FloatingPointError:
+                with processes.noticing_losses():
+                    self._step(batch, epoch)
+            except (FloatingPointError, processes.Lost):
                 raise
             except Exception as error:
                 raise self._failed(batch, epoch, step, error) from error
@@ -329,7 +363,7 @@ class _Run:
                 with self._autocast():
                     answers = self.network(photos)
                 part_sums, _ = self.loss.summed(answers, labels, coordinates)
-                part_loss = self.loss.mean(part_sums, counts, self.outputs)
+                part_loss = self.loss.mean(part_sums, counts)
                 self._mark("forward")
                 # Gradients are averaged over the processes, and each loss is a share of that of the whole batch.
                 self.scaler.scale(part_loss * self.group.count).backward()
@@ -345,12 +379,15 @@ class _Run:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        if self.averaged:
-            self.averaged.update_parameters(self.learned)
+        if self.averaged is not None:
+            self._average(self.averaged)
         self.check()
+        sums = self.group.summed(sums)
+        together = self.loss.mean(sums, counts)
         # With float16 an infinite gradient is usual: the step is left out, and the scale lowered.
-        self.unchecked = _Checked(loss, loss if self.scaler.is_enabled() else norm, batch.numbers, epoch)
-        for total, part in zip(self.totals, (self.group.summed(sums), counts), strict=True):
+        norm = together if self.scaler.is_enabled() else norm
+        self.unchecked = _Checked(torch.stack([loss, together, norm]), batch.numbers, epoch)
+        for total, part in zip(self.totals, (sums, counts), strict=True):
             total.add_(part.to(total))
         self._mark("optimizer")
         self.compiled_for |= sizes
@@ -362,7 +399,7 @@ class _Run:
         """
         if self.unchecked:
             unchecked, self.unchecked = self.unchecked, None
-            unchecked.check(self.training.rows["id"])
+            unchecked.check(self.training.rows["id"], self.group)
 
     @torch.no_grad()
     def judge(self, epoch: int) -> None:
@@ -370,6 +407,10 @@ class _Run:
         self.judged.eval()
         if not all(torch.isfinite(weights).all() for weights in self.judged.state_dict().values()):
             raise FloatingPointError(f"the weights are no longer finite after epoch {epoch}: lower the learning_rate")
+        if self.scaler.is_enabled() and self.scaler.get_scale() < _LEAST_SCALE:
+            raise FloatingPointError(
+                f"gradients overflow float16 in epoch {epoch}: lower the learning_rate, or use fp32"
+            )
         self._add_seconds()
         started = time.monotonic()
         judged = self._judged() if len(self.validation) else {}
@@ -408,11 +449,10 @@ class _Run:
         """All that the run needs to go on from here."""
         self.check()
         self._add_seconds()
-        self.clock.skip()
         self.state.scaler = self.scaler.state_dict()
         parts = {
             "learned": self.learned.state_dict(),
-            "averaged": self.averaged.state_dict() if self.averaged else {},
+            "averaged": {} if self.averaged is None else self.averaged.state_dict(),
             "best": self.best,
             "optimizer": checkpoints.optimizer_tensors(self.optimizer),
             "totals": {"sums": self.totals[0], "counts": self.totals[1]},
@@ -433,7 +473,7 @@ class _Run:
         tensors = self.group.told_tensors(checkpoint.tensors if checkpoint else None)
         self.state = _State(**told)
         self.learned.load_state_dict(models.below(tensors, "learned"))
-        if self.averaged:
+        if self.averaged is not None:
             self.averaged.load_state_dict(models.below(tensors, "averaged"))
         self.best = models.below(tensors, "best")
         checkpoints.restore_optimizer(self.optimizer, models.below(tensors, "optimizer"))
@@ -511,10 +551,11 @@ class _Run:
         self.model.requires_grad_(False).eval()
         self.model.heads.requires_grad_(True)
         self.features, self.readable, failed = self._features(self.training, "features of training photos")
-        self._leave_out(failed)
-        self.validation_features, self.validation_readable, _ = self._features(
+        self._leave_out(self.training, failed)
+        self.validation_features, self.validation_readable, failed = self._features(
             self.validation, "features of validation photos"
         )
+        self._leave_out(self.validation, failed)
 
     def _features(self, photos: Photos, label: str) -> tuple[Tensor, Tensor, list[tuple[int, str]]]:
         """Features of photos, which of them could be read, and why the others could not."""
@@ -573,15 +614,17 @@ class _Run:
             total = math.ceil(len(wanted) / self.settings.batch_size)
             batches = progress.track(batches, "validating", total, f"batches of {self.settings.batch_size} photos")
         for batch in batches:
+            self.watch.progressed()
+            self._leave_out(self.validation, batch.failed)
             if len(batch.numbers):
                 with self._autocast():
                     answers = self.judged(batch.photos.to(self.device, non_blocking=True))
                 yield batch.numbers, answers
 
-    def _leave_out(self, failed: Iterable[tuple[int, str]]) -> None:
-        """Name training photos that cannot be read the first time, and count them."""
+    def _leave_out(self, photos: Photos, failed: Iterable[tuple[int, str]]) -> None:
+        """Name photos that cannot be read the first time, and count them."""
         for number, reason in failed:
-            name = self.training.rows["id"].iloc[number]
+            name = photos.rows["id"].iloc[number]
             if name not in self.state.unreadable:
                 print(f"left out: {reason}", flush=True)
                 self.state.unreadable[name] = reason
@@ -597,7 +640,7 @@ class _Run:
         if count > limit:
             name, reason = next(reversed(self.state.unreadable.items()))
             raise ValueError(
-                f"{count} training photos cannot be read, and unreadable_photos allows {limit}; the last of them is "
+                f"{count} photos cannot be read, and unreadable_photos allows {limit}; the last of them is "
                 f"{name!r}: {reason}. Mend or leave them out (01_data/clean.ipynb), or allow more"
             )
 
@@ -618,16 +661,19 @@ class _Run:
         number = self.group.rank * self.running.accumulation + part
         return ((self.settings.seed * 1_000_003 + self.state.step) * 65_537 + number) % 2**63
 
-    def _average(self, averaged: Any, weights: Any, _: Any) -> None:
+    @torch.no_grad()
+    def _average(self, averaged: nn.Module) -> None:
         """Move averaged weights towards those of now, in the beginning faster: the first ones are far off."""
         decay = min(self.settings.ema_decay, (1 + self.state.step) / (10 + self.state.step))
-        torch._foreach_lerp_(averaged, weights, 1 - decay)
+        torch._foreach_lerp_(list(averaged.parameters()), list(self.learned.parameters()), 1 - decay)
+        for kept, now in zip(averaged.buffers(), self.learned.buffers(), strict=True):
+            kept.copy_(now)
 
     def _autocast(self) -> contextlib.AbstractContextManager[None]:
         return devices.autocast(self.device, self.model, self.settings.precision)
 
     def _mean_loss(self, sums: Tensor, counts: Tensor) -> float:
-        return self.loss.mean(sums, counts, self.outputs).item()
+        return self.loss.mean(sums, counts).item()
 
     def _no_totals(self) -> tuple[Tensor, Tensor]:
         """Sums of the loss and numbers of photos, by head."""
@@ -646,22 +692,25 @@ class _Run:
 class _Checked:
     """Whether loss and gradient of a step are finite, on the way from the device."""
 
-    def __init__(self, loss: Tensor, norm: Tensor, numbers: Tensor, epoch: int) -> None:
+    def __init__(self, values: Tensor, numbers: Tensor, epoch: int) -> None:
         self.numbers, self.epoch = numbers, epoch
-        values = torch.stack([loss.detach(), norm.detach()])
         self.values, self.arrived = values, None
         if values.is_cuda:
-            self.values = torch.empty(2, pin_memory=True).copy_(values, non_blocking=True)
+            self.values = torch.empty(len(values), pin_memory=True).copy_(values, non_blocking=True)
             self.arrived = torch.cuda.Event()
             self.arrived.record()
 
-    def check(self, ids: pd.Series) -> None:
+    def check(self, ids: pd.Series, group: processes.Processes) -> None:
+        """Raise for all processes alike: loss and norm of all together are the same for all."""
         if self.arrived:
             self.arrived.synchronize()
-        loss, norm = self.values.tolist()
-        if not math.isfinite(loss + norm):
-            what = "its gradient is not finite" if math.isfinite(loss) else f"its loss is {loss}"
-            names = list(ids.iloc[self.numbers.numpy()])
+        loss, together, norm = self.values.tolist()
+        if not math.isfinite(together + norm):
+            mine = list(ids.iloc[self.numbers.numpy()])
+            parts = group.gathered((loss, mine))
+            guilty = [part for part in parts if not math.isfinite(part[0])]
+            what = f"its loss is {guilty[0][0]}" if guilty else "its gradient is not finite"
+            names = [name for _, part in guilty or parts for name in part]
             print(f"photos of the batch that stops training, because {what}: {', '.join(names)}", flush=True)
             raise FloatingPointError(
                 f"a batch of epoch {self.epoch} cannot be learned from, because {what}: photos "
@@ -817,6 +866,8 @@ def main() -> None:
         "job", type=Path, nargs="?", help="file that helpers.launch has written, which the first machine alone needs"
     )
     file = parser.parse_args().job
+    if file and (agent := file.with_name(AGENT)).exists() and os.getppid() != int(agent.read_text()):
+        sys.exit("torchrun ended before its process began")
     with processes.joined() as group:
         if group.leads and not file:
             raise ValueError("the first machine starts training with 04_training/train.ipynb; this one is the first")

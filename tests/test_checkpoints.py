@@ -44,6 +44,14 @@ def test_the_newest_are_kept(tmp_path):
     assert not tmp_path.exists()
 
 
+def test_later_ones_are_of_a_run_that_is_replaced(tmp_path):
+    for step in (5000, 6000):
+        checkpoints.write(checkpoint(step), tmp_path, kept=2)
+    checkpoints.write(checkpoint(100), tmp_path, kept=2)
+    assert checkpoints.newest(tmp_path).step == 100
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_there_may_be_none(tmp_path):
     assert checkpoints.newest(tmp_path / "nowhere") is None
 

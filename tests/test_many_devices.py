@@ -348,21 +348,74 @@ with processes.joined() as group, processes.watched(Path({str(tmp_path)!r}), gro
     assert re.search(r"process 1: .*sleeping_for_ever", said)
 
 
+def _run_script(script, folder, code, processes_count=2):
+    """Train in processes whose code is changed first."""
+    script.write_text(
+        f"from pathlib import Path\nfrom helpers import features, processes, training\nimport time, torch\n{code}"
+    )
+    job_file = folder / "job.json"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes_count}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run([*command, str(script), str(job_file)], env=environment, capture_output=True, timeout=180)
+
+
+@pytest.mark.parametrize("hanging", ["_step", "_judged"])
+def test_a_process_that_hangs_anywhere_is_ended(root, tmp_path, hanging):
+    run = job(tmp_path / "run", hang_minutes=0.1)
+    run.write(run.folder / "job.json")
+    code = f"""
+work = training._Run.{hanging}
+def hanging(run, *arguments):
+    if run.group.rank == 1:
+        time.sleep(1000)
+    return work(run, *arguments)
+training._Run.{hanging} = hanging
+training.main()
+"""
+    assert _run_script(tmp_path / "script.py", run.folder, code).returncode
+    assert re.search(r"process 1: .*in hanging", launch._hung(run.folder, 0.1))
+
+
+def test_a_loss_that_is_not_finite_is_laid_to_the_process_that_has_it(root, tmp_path):
+    run = job(tmp_path / "run")
+    run.write(run.folder / "job.json")
+    code = """
+parts = training._Run._parts
+def spoilt(run, batch):
+    found = parts(run, batch)
+    if run.group.rank == 1 and run.state.step == 0:
+        names = list(run.training.rows["id"].iloc[batch.numbers.numpy()])
+        (run.folder / "guilty.txt").write_text("\\n".join(names))
+        run.loss.summed = lambda answers, *rest: (torch.full((3,), float("nan"), requires_grad=True) * sum(
+            each.sum() for each in answers.values()), None)
+    return found
+training._Run._parts = spoilt
+training.main()
+"""
+    assert _run_script(tmp_path / "script.py", run.folder, code).returncode
+    told = [json.loads(file.read_text())["message"] for file in run.folder.glob(training.FAILED)]
+    guilty = (run.folder / "guilty.txt").read_text().splitlines()
+    assert told
+    assert all("its loss is nan" in message and guilty[0] in message for message in told)
+
+
 def test_photos_that_cannot_be_read_are_left_out_and_named(root, tmp_path):
     rows = data_lists.read(DATASET)
-    photo = paths.photos(DATASET) / rows[rows["split"] == "train"]["path"].iloc[3]
-    whole = photo.read_bytes()
+    spoilt = pd.concat([rows[rows["split"] == split].iloc[3:4] for split in ("train", "validation")])
+    whole = {paths.photos(DATASET) / path: (paths.photos(DATASET) / path).read_bytes() for path in spoilt["path"]}
     for layers in ("all", "heads"):
         run = job(tmp_path / layers, train_layers=layers, image_size=40)
         refused = job(tmp_path / f"{layers}-refused", train_layers=layers, image_size=40, unreadable_photos=0)
         try:
-            photo.write_bytes(whole[: len(whole) // 2])
+            for photo, data in whole.items():
+                photo.write_bytes(data[: len(data) // 2])
             training.train_alone(run)
-            with pytest.raises(ValueError, match=r"1 training photos cannot be read, and unreadable_photos allows 0"):
+            with pytest.raises(ValueError, match=r"photos cannot be read, and unreadable_photos allows 0"):
                 training.train_alone(refused)
         finally:
-            photo.write_bytes(whole)
+            for photo, data in whole.items():
+                photo.write_bytes(data)
         left_out = pd.read_csv(run.folder / "unreadable.csv")
-        assert left_out["id"].tolist() == [rows[rows["split"] == "train"]["id"].iloc[3]]
-        assert curves(run.folder)["unreadable_photos"].tolist() == [1, 1]
+        assert left_out["id"].tolist() == sorted(spoilt["id"])
+        assert curves(run.folder)["unreadable_photos"].tolist() == [2, 2]
         assert math.isfinite(curves(run.folder)["train_loss"].iloc[-1])
