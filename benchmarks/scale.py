@@ -30,7 +30,7 @@ from helpers import manifests, paths
 
 PHOTOS = {"100 thousand": 100_000, "4.7 million": 4_700_000, "100 million": 100_000_000}
 SIMULATIONS = Path(__file__).with_suffix(".json")
-_IN_PARTS = "list, cells, labels"
+_IN_PARTS = "a given list: cells, labels"
 STAGES = (
     "download and shrink",
     "pack",
@@ -233,7 +233,7 @@ def estimates(costs: pd.DataFrame, simulations: pd.DataFrame, p: SimpleNamespace
     Returns
     -------
     DataFrame
-        ``photos, machine, stage``, whether the list ``fits`` in memory, and for the best utilisation of a GPU
+        ``photos, machine, stage``, whether what it holds ``fits`` in memory, and for the best utilisation of a GPU
         (``_low``) and the worst (``_high``) ``hours``, what is the ``limit``, and ``price`` of all computers.
     """
     cost = {**costs["value"], "list row": list_row_seconds(simulations)}
@@ -241,8 +241,11 @@ def estimates(costs: pd.DataFrame, simulations: pd.DataFrame, p: SimpleNamespace
     found = []
     for photos, machine, stage in itertools.product(PHOTOS.values(), machines(p), STAGES):
         row: dict[str, Any] = {"photos": photos, "machine": machine.name, "stage": stage}
-        holding = machine.processes if stage.startswith("train") else int(stage != _IN_PARTS)
-        row["fits"] = holding * (start + row_bytes * photos) <= machine.memory_gb * 1e9
+        recipe = stage.removeprefix("train ") if stage.startswith("train ") else ""
+        frozen = recipe and scale_costs.RECIPES[recipe][1] == "heads"
+        features = cost[f"{_architecture(recipe)}: features of a photo"] if frozen else 0.0
+        holding = machine.processes if recipe else int(stage != _IN_PARTS)
+        row["fits"] = holding * (start + (row_bytes + features) * photos) <= machine.memory_gb * 1e9
         for end, luck in (("low", 1), ("high", 0)):
             needed = seconds(stage, photos, machine, cost, p, luck)
             row[f"limit_{end}"] = max(needed, key=needed.__getitem__)
@@ -362,7 +365,7 @@ def memory_table(simulations: pd.DataFrame, costs: pd.DataFrame, p: SimpleNamesp
         f"eight of them, on a computer of {8 * p.memory_gb_per_gpu:,.0f} GB": lambda photos: (
             8 * (start + row_bytes * photos)
         ),
-        "features of a frozen efficientnet_lite0": lambda photos: features * photos,
+        "features of a frozen efficientnet_lite0, in each process": lambda photos: features * photos,
     }
     columns = {name: [found(photos) / 1e9 for found in each.values()] for name, photos in PHOTOS.items()}
     return pd.DataFrame(columns, index=list(each))

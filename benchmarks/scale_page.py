@@ -193,7 +193,8 @@ Prices are assumptions, too: set your own.
 
 The resources of a stage work side by side, and the slowest is the time it takes: `download` (the network), `disk`,
 `cores` (decoding, and without a GPU the neural network, too), `GPU`, `all-reduce` (of gradients between GPUs).
-† The list does not fit in memory, as the stages hold it today: whole, and once in each process of training.
+† What it holds today does not fit in memory: the rows of the list, in training once in each process, and there the
+features of a frozen backbone, too. Building a list, with its splits, is in memory as well (`01_data/make_list`).
 
 {_stage_tables(estimated)}
 

@@ -770,11 +770,17 @@ def _whole_rows(stream: _Hashing, path: Path) -> Iterator[bytes]:
         text = stream.read(_BYTES_PER_PART)
         block = left + text
         end = block.rfind(b"\n") + 1 if text else len(block)
-        while block.count(b'"', 0, end) % 2 and text:
-            end = block.rfind(b"\n", 0, end - 1) + 1
+        quotes = block.count(b'"', 0, end)
+        while quotes % 2 and text:  # line by line backwards, over which only the line's own quotes are counted
+            line = block.rfind(b"\n", 0, end - 1) + 1
+            quotes -= block.count(b'"', line, end)
+            end = line
         left = block[end:]
         if len(left) > 2 * _BYTES_PER_PART:
-            raise ValueError(f"{path} is damaged: a row is longer than {_BYTES_PER_PART:,} bytes")
+            raise ValueError(
+                f"{path} is damaged: a row is longer than {2 * _BYTES_PER_PART:,} bytes. Restore the list, or build it "
+                "again"
+            )
         if end:
             yield block[:end]
 

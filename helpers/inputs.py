@@ -215,7 +215,8 @@ def stream(
     Notes
     -----
     Workers end when the iterator is closed or thrown away, and within seconds when this process is killed. An error
-    other than a photo's is raised as it is, with a note that names the photo.
+    other than a photo's is raised with a note that names the photo; of a worker it comes with the worker's traceback,
+    in which the note is.
     """
     _check_view(view)
     collate = functools.partial(_finished, view, image_size) if finished else _as_it_is

@@ -184,8 +184,6 @@ def _make(folder: Path, wanted: _Wanted) -> None:
         squares = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(wanted.hashes), side, side, 3))
         _reserve(temporary, squares.nbytes)
         failed = _decode(temporary, wanted, np.arange(len(wanted.hashes)))
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
     with paths.replacing(folder / _HASHES) as temporary, temporary.open("wb") as file:
         np.save(file, wanted.hashes)
     _record(folder, wanted, failed)
@@ -208,7 +206,7 @@ def _reserve(file: Path, size: int) -> None:
             with file.open("r+b") as opened:
                 os.posix_fallocate(opened.fileno(), 0, os.fstat(opened.fileno()).st_size)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
             return  # a file system that cannot reserve
         raise OSError(
             errno.ENOSPC,
@@ -241,6 +239,8 @@ def _decode(file: Path, wanted: _Wanted, places: NDArray[np.int64]) -> dict[int,
     failed: dict[int, str] = {}
     for _, found in cluster.mapped(_decode_part, tasks, "decoding", len(places)):
         failed |= found
+    with file.open("rb") as decoded:  # before it is recorded: what a power cut leaves out would be black
+        os.fsync(decoded.fileno())
     return dict(sorted(failed.items()))
 
 

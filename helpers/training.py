@@ -573,6 +573,8 @@ class _Run:
             self.group.gathered(None)
         failed: list[tuple[int, str]] = []
         found = asked(photos.rows, label, failed)
+        # What one could not read, none learns from: they must agree.
+        failed = sorted({number: each for part in self.group.gathered(failed) for number, each in part}.items())
         readable = torch.ones(len(photos), dtype=torch.bool)
         readable[[number for number, _ in failed]] = False
         return found, readable, failed

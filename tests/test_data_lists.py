@@ -684,7 +684,7 @@ def test_a_text_without_end_does_not_fill_the_memory(tmp_path, stored, monkeypat
     content = written(stored[0], tmp_path / "mine.csv")
     body = content[content.index(b"id,path") :]
     forged(tmp_path / "forged.csv", body.replace(b"photo-0001,", b'"photo-0001,', 1))
-    with pytest.raises(ValueError, match=r"forged\.csv is damaged: a row is longer than 100 bytes"):
+    with pytest.raises(ValueError, match=r"forged\.csv is damaged: a row is longer than 200 bytes"):
         list(data_lists.parts(tmp_path / "forged.csv"))
 
 
@@ -783,3 +783,14 @@ def test_the_real_photos_are_split_as_asked(shared):
 def in_several_splits(rows):
     leaks = leakage.shared(rows)
     return leaks["authors in several splits"], leaks["places in several splits"]
+
+
+def test_a_stray_quote_in_a_long_list_is_found_at_once(tmp_path):
+    path = tmp_path / "quoted.csv"
+    photos = pd.DataFrame({"id": [f"{number:06}" for number in range(100_000)]})
+    photos = photos.assign(path=photos["id"] + ".jpg", latitude=1.0, longitude=2.0, author="a", split="train")
+    data_lists.write(photos, {"dataset": "quoted"}, path)
+    path.write_text(path.read_text().replace("000000.jpg", '000000".jpg', 1))
+    # Were each line's quotes counted from the beginning, this would take minutes.
+    with pytest.raises(data_lists.EditedList):
+        list(data_lists.parts(path))

@@ -141,7 +141,7 @@ def test_every_stage_is_estimated_on_every_machine_with_price_and_memory():
     rows = found.set_index(["photos", "machine", "stage"])
     eight = rows.loc[100_000_000, f"8 x {p.gpu}", PAPER_STAGE]
     assert eight["price_high"] == pytest.approx(eight["hours_high"] * 8 * p.price_per_gpu_hour)
-    alone = rows.loc[100_000_000, f"64 x {p.gpu}", "list, cells, labels"]
+    alone = rows.loc[100_000_000, f"64 x {p.gpu}", "a given list: cells, labels"]
     assert alone["hours_low"] == pytest.approx(100_000_000 * 1e-5 / 3600)
     assert alone["price_low"] == pytest.approx(alone["hours_low"] * 8 * p.price_per_gpu_hour)  # one computer of eight
     assert alone["fits"]
