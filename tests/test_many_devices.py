@@ -359,17 +359,16 @@ def _run_script(script, folder, code, processes_count=2):
     return subprocess.run([*command, str(script), str(job_file)], env=environment, capture_output=True, timeout=180)
 
 
-@pytest.mark.parametrize("hanging", ["_step", "_judged"])
-def test_a_process_that_hangs_anywhere_is_ended(root, tmp_path, hanging):
+def test_a_process_that_hangs_while_photos_are_judged_is_ended(root, tmp_path):
     run = job(tmp_path / "run", hang_minutes=0.1)
     run.write(run.folder / "job.json")
-    code = f"""
-work = training._Run.{hanging}
-def hanging(run, *arguments):
+    code = """
+judged = training._Run._judged
+def hanging(run):
     if run.group.rank == 1:
         time.sleep(1000)
-    return work(run, *arguments)
-training._Run.{hanging} = hanging
+    return judged(run)
+training._Run._judged = hanging
 training.main()
 """
     assert _run_script(tmp_path / "script.py", run.folder, code).returncode
