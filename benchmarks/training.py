@@ -5,6 +5,7 @@ of 2020 (autocast, a gradient scaler) with torchvision transforms on Pillow in s
 the notebook starts it, from the files to the optimiser. Both learn from the same JPEGs, in turn, in one process.
 """
 
+import hashlib
 import os
 import re
 import sys
@@ -134,14 +135,13 @@ def _photos(folder: Path, count: int) -> list[Path]:
     made = datasets.make_list(DATASET, photo_count=2 * count, seed=7).rows
     training_rows = made[made["split"] == "train"].iloc[:count]
     kept = pd.concat([training_rows, made[made["split"] == "validation"].iloc[:2]]).sort_values("id")
-    kept = kept.assign(path=[f"{name}.jpg" for name in kept["id"]], sha256="")
-    files = []
-    for number, path in enumerate(kept["path"]):
-        (folder / path).write_bytes(seen[number % len(seen)])
-        files.append(folder / path)
-    rows = kept.drop(columns="sha256")
-    _write(rows, {"dataset": "photos"}, name="photos")
-    return files[:count]
+    photos = [seen[number % len(seen)] for number in range(len(kept))]
+    hashes = [hashlib.sha256(photo).hexdigest() for photo in photos]
+    kept = kept.assign(path=[f"{name}.jpg" for name in kept["id"]], sha256=hashes)
+    for path, photo in zip(kept["path"], photos, strict=True):
+        (folder / path).write_bytes(photo)
+    _write(kept, {"dataset": "photos"}, name="photos")
+    return [folder / path for path in kept["path"]][:count]
 
 
 def _write(rows: pd.DataFrame, header: Mapping[str, Any], name: str = DATASET) -> None:
