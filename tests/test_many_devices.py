@@ -185,35 +185,33 @@ def _attempt(training_job, root):
 
 def test_killed_at_any_moment_it_ends_bit_for_bit_as_if_never_killed(root):
     # A checkpoint at every step, so that kills meet writing as well as computing.
-    often = {"checkpoint_minutes": 0.0, "epochs": 4, "workers": 1}
+    often = {"checkpoint_minutes": 0.0, "epochs": 14, "workers": 1}
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["helpers.training"])
-    whole = job(root / "whole", **often)
-    process = context.Process(target=_attempt, args=(whole, root))
-    process.start()
+
+    def start(folder, **given):
+        attempt = job(root / folder, **often, **given)
+        process = context.Process(target=_attempt, args=(attempt, root))
+        process.start()
+        return attempt, process
+
+    whole, process = start("whole")
     process.join()
     assert process.exitcode == 0
 
     moments = random.Random(7)
-    killed, steps = 0, []
-    while True:
-        attempt = job(root / "killed", resume=killed > 0, **often)
-        process = context.Process(target=_attempt, args=(attempt, root))
-        process.start()
-        begun = _newest_step(attempt.checkpoints)
-        wanted = begun + moments.randint(1, 3)
+    for kill in range(12):
+        attempt, process = start("killed", resume=kill > 0)
+        wanted = _newest_step(attempt.checkpoints) + moments.randint(1, 2)
         while process.is_alive() and _newest_step(attempt.checkpoints) < wanted:
-            time.sleep(0.005)
-        if not process.is_alive() or killed == 40:
-            process.join()
-            break
-        time.sleep(moments.uniform(0, 0.3))
+            time.sleep(0.002)
+        time.sleep(moments.uniform(0, 0.08))
+        assert process.is_alive()  # else it was not killed in the middle
         process.kill()
         process.join()
-        killed += 1
-        steps.append(_newest_step(attempt.checkpoints))
+    attempt, process = start("killed", resume=True)
+    process.join()
     assert process.exitcode == 0
-    assert killed >= 10, steps
     assert weights(attempt.folder) == weights(whole.folder)
     pd.testing.assert_frame_equal(curves(attempt.folder), curves(whole.folder))
     assert not attempt.checkpoints.exists()
