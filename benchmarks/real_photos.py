@@ -24,6 +24,7 @@ import torch
 
 from benchmarks.__main__ import machine
 from helpers import (
+    bootstrap,
     class_metrics,
     data_lists,
     devices,
@@ -98,7 +99,7 @@ def folds_page(truth: pd.DataFrame, photos: Path) -> str:
     predictions = pd.concat(parts)
     models_in_order = [name for name in predictions if name.startswith("distance_km_")]
     distance_km = {name.removeprefix("distance_km_"): predictions[name] for name in models_in_order}
-    table = metrics.markdown(metrics.interval_table(distance_km, predictions["author"], seed=SEED))
+    table = bootstrap.markdown(bootstrap.interval_table(distance_km, predictions["author"], seed=SEED))
     by_confidence = metrics.by_group(
         predictions["distance_km"], metrics.confidence_quarters(predictions["confidence"])
     ).round(3)
@@ -169,7 +170,7 @@ def models_page(truth: pd.DataFrame, photos: Path, scene_table: Path) -> str:
         for name, given in MODELS.items()
     ]
     rows = paper_rows.rows(evaluations)
-    kilometres = metrics.markdown(metrics.interval_table(rows.distance_km, rows.author, seed=SEED))
+    kilometres = bootstrap.markdown(bootstrap.interval_table(rows.distance_km, rows.author, seed=SEED))
     together = {
         level: class_metrics.Judged(parts[0].name, pd.concat([part.photos for part in parts]), {})
         for level, parts in judged.items()

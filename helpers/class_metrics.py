@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from helpers import cells, data_lists, metrics, places, regions, targets
+from helpers import bootstrap, cells, data_lists, metrics, places, regions, targets
 
 TOP = (1, 3, 5)
 """A photo counts as right in the top k if its class is among the k likeliest."""
@@ -196,7 +196,7 @@ def accuracy_table(judged: Mapping[str, Judged], resamples: int = 1000, *, seed:
     rows = []
     for level, each in judged.items():
         hits, label = _hits(each), pd.factorize(each.photos["truth"], sort=True)[0]
-        owner = metrics.author_numbers(each.photos["author"], np.arange(len(label)))  # photos are sorted by id
+        owner = bootstrap.author_numbers(each.photos["author"], np.arange(len(label)))  # photos are sorted by id
         low, high = _intervals(hits, owner, resamples, seed)
         row = {"level": level, "photos": len(label), "classes": int(label.max()) + 1}
         for number, figure in enumerate(FIGURES):

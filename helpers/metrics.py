@@ -1,8 +1,6 @@
-"""How far predictions are from the truth: great-circle distances, accuracies and their intervals."""
+"""How far predictions are from the truth: great-circle distances and accuracies."""
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -109,7 +107,7 @@ def accuracy(distance_km: ArrayLike, thresholds_km: Sequence[float] = THRESHOLDS
     >>> accuracy([0.5, 25, 300, 9000])
     array([0.25, 0.5 , 0.5 , 0.75, 0.75])
     """
-    distance = _distances(distance_km)
+    distance = checked_distances(distance_km)
     return np.array([np.count_nonzero(distance <= threshold) for threshold in thresholds_km]) / len(distance)
 
 
@@ -141,242 +139,11 @@ def accuracy_table(distance_km: Mapping[str, ArrayLike]) -> pd.DataFrame:
         raise ValueError("no model to tabulate: give the distances of at least one")
     rows = []
     for model, distances in distance_km.items():
-        distance = _distances(distances, f"model {model!r}: ")
+        distance = checked_distances(distances, f"model {model!r}: ")
         shares = dict(zip(SHARES, accuracy(distance).tolist(), strict=True))
         middle, mean = float(np.median(distance)), float(distance.mean())
         rows.append({"model": model, "photos": len(distance), **shares, "median_km": middle, "mean_km": mean})
     return pd.DataFrame(rows)
-
-
-def author_bootstrap(distance_km: ArrayLike, author: ArrayLike, resamples: int = 1000, *, seed: int) -> pd.DataFrame:
-    """95 % percentile intervals of the accuracies, the median and the mean, by resampling authors.
-
-    Photos of one author are alike (one trip, one camera), so to resample photos would give intervals that are too
-    narrow: Im2GPS3k has 2,997 photos by 198 authors.
-
-    Parameters
-    ----------
-    distance_km : array_like of float, shape (n,)
-    author : array_like of str, shape (n,)
-        A photo whose author is missing or blank counts as an author of its own.
-    resamples : int
-        Number of draws, each of as many authors as there are, with replacement.
-    seed : int
-        The same seed and photos give the same intervals, in whatever order the photos come.
-
-    Returns
-    -------
-    DataFrame
-        One row per ``within_1km … within_2500km, median_km, mean_km``; columns ``low, high``. NaN where all
-        photos are by one author, since nothing then tells how far another author's would lie.
-
-    Raises
-    ------
-    ValueError
-        If the lengths differ, there is no photo, or a distance is negative or not finite.
-
-    Examples
-    --------
-    >>> intervals = author_bootstrap([0.5, 25, 300, 9000], ["ann", "ann", "bob", None], seed=7)
-    >>> intervals.loc["within_25km"].to_list()
-    [0.0, 1.0]
-    """
-    drawn = _drawn_figures([_distances(distance_km)], author, resamples, seed)[0]
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
-    return pd.DataFrame({"low": low, "high": high}, index=list(FIGURES))
-
-
-def paired_differences(
-    distance_km: Mapping[str, ArrayLike],
-    author: ArrayLike,
-    resamples: int = 1000,
-    *,
-    seed: int,
-    reference: str | None = None,
-) -> pd.DataFrame:
-    """How much models differ on the same photos, with 95 % percentile intervals by resampling authors.
-
-    Both models of a pair are judged on the same draws. Photos that are hard for one are mostly hard for the other, so
-    a difference can be certain though the intervals of the two models overlap.
-
-    Parameters
-    ----------
-    distance_km : mapping of str to array_like of float, shape (n,)
-        Name of each model, and the distances of its predictions for the same n photos; NaN where it has none. A pair is
-        compared on the photos that both have.
-    author : array_like of str, shape (n,)
-    resamples, seed : int
-        As in :func:`author_bootstrap`.
-    reference : str, optional
-        Model to compare every other one with; by default every pair is compared.
-
-    Returns
-    -------
-    DataFrame
-        Columns ``model, other, figure, photos, difference, low, high, excludes_0``, a row for each pair and each of
-        ``within_1km … within_2500km, median_km, mean_km``. ``difference`` is the figure of ``model`` minus that of
-        ``other``; ``excludes_0`` says whether its interval lies on one side of 0. The interval is NaN where all photos
-        are by one author. No rows for a single model.
-
-    Raises
-    ------
-    ValueError
-        If there is no model `reference`, a pair shares no photo, or as in :func:`author_bootstrap`.
-
-    Examples
-    --------
-    >>> models = {"one": [0.5, 25, 300, 9000], "two": [0.7, 26, 300, 9100]}
-    >>> table = paired_differences(models, ["ann", "ann", "bob", "cyd"], seed=7)
-    >>> table.loc[table["figure"] == "within_25km", ["model", "other", "difference", "low", "high"]].values.tolist()
-    [['one', 'two', 0.25, 0.0, 0.5]]
-    """
-    if reference is not None and reference not in distance_km:
-        raise ValueError(f"no model {reference!r} to compare with: there are {', '.join(distance_km)}")
-    distances = {model: np.asarray(values, dtype=np.float64) for model, values in distance_km.items()}
-    names = np.asarray(author, dtype=object)
-    if reference is None:
-        pairs = list(combinations(distances, 2))
-    else:
-        pairs = [(model, reference) for model in distances if model != reference]
-    parts = [_compared(model, other, distances, names, resamples, seed) for model, other in pairs]
-    columns = ["model", "other", "figure", "photos", "difference", "low", "high", "excludes_0"]
-    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
-
-
-def _compared(
-    model: str,
-    other: str,
-    distance_km: Mapping[str, NDArray[np.float64]],
-    author: NDArray[np.object_],
-    resamples: int,
-    seed: int,
-) -> pd.DataFrame:
-    """Rows of :func:`paired_differences` for one pair."""
-    one, two = distance_km[model], distance_km[other]
-    if not one.shape == two.shape == author.shape:
-        raise ValueError(
-            f"models {model!r} and {other!r} have {len(one)} and {len(two)} distances, and there are {len(author)} "
-            "authors: give one of each per photo, NaN for a photo that a model has no prediction for"
-        )
-    shared = ~(np.isnan(one) | np.isnan(two))
-    if not shared.any():
-        raise ValueError(f"models {model!r} and {other!r} share no photo: compare models on the same photos")
-    pair = [_distances(values[shared], f"model {name!r}: ") for name, values in ((model, one), (other, two))]
-    # Sorted, so that the rows' order changes no rounding.
-    judged = accuracy_table({"one": np.sort(pair[0]), "two": np.sort(pair[1])})[list(FIGURES)].to_numpy()
-    drawn = _drawn_figures(pair, author[shared], resamples, seed)
-    low, high = np.quantile(drawn[0] - drawn[1], [0.025, 0.975], axis=0)
-    rows = {"model": model, "other": other, "figure": FIGURES, "photos": int(shared.sum())}
-    differences = {"difference": judged[0] - judged[1], "low": low, "high": high, "excludes_0": (low > 0) | (high < 0)}
-    return pd.DataFrame({**rows, **differences})
-
-
-def _drawn_figures(
-    distances: Sequence[NDArray[np.float64]], author: ArrayLike, resamples: int, seed: int
-) -> NDArray[np.float64]:
-    """`FIGURES` of each model for each draw of authors, of shape (models, resamples, figures).
-
-    All models are judged on the same draws. NaN where all photos are by one author.
-    """
-    if len(distances[0]) != np.size(author):
-        raise ValueError(f"{len(distances[0])} distances but {np.size(author)} authors: give one author per photo")
-    # By distance and not by row, so that the rows' order changes no draw.
-    owner = author_numbers(author, np.lexsort(distances[::-1]))
-    if resamples < 1:
-        raise ValueError(f"{resamples} resamples: give at least 1 (1000 is usual)")
-    authors = int(owner.max()) + 1
-    drawn = np.full((len(distances), resamples, len(FIGURES)), np.nan)
-    if authors == 1:
-        return drawn
-    # Photos in an order of their own, nearest first, so that the rows' order changes no rounding.
-    orders = [np.lexsort((owner, distance)) for distance in distances]
-    models = [(distance[order], owner[order]) for distance, order in zip(distances, orders, strict=True)]
-    sums = [_author_sums(distance, owner, authors) for distance, owner in models]
-    rng = np.random.default_rng(seed)
-    for draw in range(resamples):
-        times = np.bincount(rng.integers(authors, size=authors), minlength=authors)
-        for number, (distance, owner) in enumerate(models):
-            # Not BLAS, whose threads change the rounding.
-            photos, total, *hits = np.einsum("a,ca->c", times, sums[number])
-            upto = np.cumsum(times[owner])
-            # Both middle photos of the draw, as the median of an even number is their mean.
-            middle = np.searchsorted(upto, [(upto[-1] - 1) // 2, upto[-1] // 2], side="right")
-            drawn[number, draw] = [*(hit / photos for hit in hits), distance[middle].mean(), total / photos]
-    return drawn
-
-
-def author_numbers(author: ArrayLike, order: ArrayLike) -> NDArray[np.intp]:
-    """Number of each photo's author: the known alphabetically, then each photo of unknown author.
-
-    Parameters
-    ----------
-    author : array_like of str, shape (n,)
-        A photo whose author is missing or blank counts as an author of its own.
-    order : array_like of int, shape (n,)
-        All photos, in the order in which those of unknown author are numbered.
-
-    Returns
-    -------
-    ndarray of int, shape (n,)
-        From 0 on, without gaps.
-
-    Examples
-    --------
-    >>> author_numbers(["bob", None, "ann", " ", "bob "], order=[4, 3, 2, 1, 0]).tolist()
-    [1, 3, 0, 2, 1]
-    """
-    names = pd.Series(np.asarray(author, dtype=object))
-    text = names.where(names.notna(), "").astype(str).str.strip()
-    owner, name = pd.factorize(text.where(text != ""), sort=True)
-    photos = np.asarray(order)
-    unknown = photos[owner[photos] < 0]
-    owner[unknown] = len(name) + np.arange(len(unknown))
-    return owner
-
-
-def _author_sums(distance: NDArray[np.float64], owner: NDArray[np.intp], authors: int) -> NDArray[np.float64]:
-    """Photos, summed distance, and photos within each threshold of each author, of shape (2 + thresholds, authors)."""
-    columns = [np.ones(len(distance)), distance, *(distance <= threshold for threshold in THRESHOLDS_KM)]
-    return np.stack([np.bincount(owner, weights=column, minlength=authors) for column in columns])
-
-
-def interval_table(
-    distance_km: Mapping[str, ArrayLike], author: ArrayLike, resamples: int = 1000, *, seed: int
-) -> pd.DataFrame:
-    """Give :func:`accuracy_table` with the 95 % interval of every figure.
-
-    Parameters
-    ----------
-    distance_km : mapping of str to array_like of float, shape (n,)
-        Name of each model, and the distances of its predictions for the same n photos.
-    author : array_like of str, shape (n,)
-    resamples, seed : int
-        As in :func:`author_bootstrap`.
-
-    Returns
-    -------
-    DataFrame
-        The columns of :func:`accuracy_table`, each figure followed by its ``…_low`` and ``…_high``.
-
-    Raises
-    ------
-    ValueError
-        As in :func:`accuracy_table` and :func:`author_bootstrap`.
-
-    Examples
-    --------
-    >>> table = interval_table({"f*": [0.5, 25, 300, 9000]}, ["ann", "ann", "bob", "cyd"], seed=7)
-    >>> table[["within_25km", "within_25km_low", "within_25km_high"]].iloc[0].to_list()
-    [0.5, 0.0, 1.0]
-    """
-    table = accuracy_table(distance_km)
-    intervals = [author_bootstrap(distances, author, resamples, seed=seed) for distances in distance_km.values()]
-    columns = {"model": table["model"], "photos": table["photos"]}
-    for figure in intervals[0].index:
-        columns[figure] = table[figure]
-        for end in ("low", "high"):
-            columns[f"{figure}_{end}"] = pd.Series([interval.loc[figure, end] for interval in intervals])
-    return pd.DataFrame(columns)
 
 
 def by_group(distance_km: ArrayLike, group: ArrayLike) -> pd.DataFrame:
@@ -414,60 +181,6 @@ def confidence_quarters(confidence: ArrayLike) -> NDArray[np.object_]:
     return names[quarter.fillna(4).astype(int)]
 
 
-def markdown(intervals: pd.DataFrame) -> str:
-    """Table in Markdown: per cent within each distance with 95 % intervals, and median and mean in km.
-
-    Parameters
-    ----------
-    intervals : DataFrame
-        From :func:`interval_table`.
-    """
-    lines = [
-        f"| model | photos | {' | '.join(f'{km:,} km' for km in THRESHOLDS_KM)} | median km | mean km |",
-        "|---|---:|" + "---:|" * (len(THRESHOLDS_KM) + 2),
-    ]
-    for row in intervals.to_dict("records"):
-        shares = []
-        for share in SHARES:
-            low, high = 100 * row[f"{share}_low"], 100 * row[f"{share}_high"]
-            interval = f" [{low:.1f}, {high:.1f}]" if low <= high else ""  # none for the photos of a single author
-            shares.append(f"{100 * row[share]:.1f}{interval}")
-        middle, mean = (f"{row[figure]:,.0f}" for figure in ("median_km", "mean_km"))
-        lines.append(f"| {row['model']} | {row['photos']:,} | {' | '.join(shares)} | {middle} | {mean} |")
-    caption = "Per cent of the photos within each great-circle distance, with 95 % intervals bootstrapped over authors."
-    return "\n".join([*lines, "", caption, ""])
-
-
-def differences_markdown(differences: pd.DataFrame) -> str:
-    """Table in Markdown of what models differ by: a row for each pair, bold where the interval excludes 0.
-
-    Parameters
-    ----------
-    differences : DataFrame
-        From :func:`paired_differences`.
-    """
-    if differences.empty:
-        return "One model: there is none to compare it with.\n"
-    headings = ["model", "compared with", "photos", *(f"{km:,} km" for km in THRESHOLDS_KM), "median km", "mean km"]
-    lines = [f"| {' | '.join(headings)} |", "|---|---|---:|" + "---:|" * len(FIGURES)]
-    for (model, other), rows in differences.groupby(["model", "other"], sort=False):
-        cells = [_difference(row) for row in rows.to_dict("records")]
-        lines.append(f"| {model} | {other} | {rows['photos'].iloc[0]:,} | {' | '.join(cells)} |")
-    caption = (
-        "Figures of the model minus those of the one it is compared with, on the photos that both have: percentage "
-        "points, and km for median and mean. 95 % intervals bootstrapped over authors; bold where they exclude 0."
-    )
-    return "\n".join([*lines, "", caption, ""])
-
-
-def _difference(row: Mapping[Any, Any]) -> str:
-    is_share = row["figure"] in SHARES
-    difference, low, high = ((100 if is_share else 1) * row[column] for column in ("difference", "low", "high"))
-    form = "+.1f" if is_share else "+,.0f"
-    interval = f" [{low:{form}}, {high:{form}}]" if low <= high else ""  # none for the photos of a single author
-    return f"**{difference:{form}}**{interval}" if row["excludes_0"] else f"{difference:{form}}{interval}"
-
-
 def _radians(degrees: ArrayLike, limit: float, name: str) -> NDArray[np.float64]:
     values = np.asarray(degrees, dtype=np.float64)
     wrong = ~(np.abs(values) <= limit)  # NaN is wrong too
@@ -480,7 +193,7 @@ def _radians(degrees: ArrayLike, limit: float, name: str) -> NDArray[np.float64]
     return np.radians(values)
 
 
-def _distances(distance_km: ArrayLike, whose: str = "") -> NDArray[np.float64]:
+def checked_distances(distance_km: ArrayLike, whose: str = "") -> NDArray[np.float64]:
     distance = np.asarray(distance_km, dtype=np.float64)
     if distance.ndim != 1:
         raise ValueError(f"{whose}distances have shape {distance.shape}: give one number per photo")

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from helpers import data_lists, metrics, photo_tables
+from helpers import bootstrap, data_lists, metrics, photo_tables
 
 COLUMNS = ("img_id", "gt_lat", "predicted_lat", "gt_long", "predicted_long", "great_circle_distance")
 """Headings of the published form."""
@@ -183,11 +183,11 @@ def authors(published: Mapping[str, Predictions], truth: pd.DataFrame) -> pd.Ser
 def interval_table(
     published: Mapping[str, Predictions], author: pd.Series, resamples: int, *, seed: int
 ) -> pd.DataFrame:
-    """Give `metrics.interval_table` of models that need not have the same photos."""
+    """Give `bootstrap.interval_table` of models that need not have the same photos."""
     parts = []
     for model, predictions in published.items():
         distance = predictions.distance_km
-        parts.append(metrics.interval_table({model: distance}, author[distance.index], resamples, seed=seed))
+        parts.append(bootstrap.interval_table({model: distance}, author[distance.index], resamples, seed=seed))
     return pd.concat(parts, ignore_index=True)
 
 

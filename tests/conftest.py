@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from helpers import cells, cluster, data_lists, datasets, exploring, manifests, paths, regions, scenes, targets
 
@@ -53,6 +54,22 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
         scenes.known(photos, dataset, "").to_parquet(output.folder / "scenes.parquet")
         manifests.finish(output)
     return root
+
+
+@pytest.fixture(scope="session")
+def assert_fits() -> Callable[[Figure, float], None]:
+    """A check that nothing of a figure is cut off."""
+
+    def check(figure: Figure, width: float) -> None:
+        assert figure.get_figwidth() == width
+        figure.draw_without_rendering()
+        drawn = figure.get_tightbbox()
+        assert drawn.x0 > -0.03
+        assert drawn.x1 < width + 0.03
+        assert drawn.y0 > -0.03
+        assert drawn.y1 < figure.get_figheight() + 0.03
+
+    return check
 
 
 def descendants(pid: int) -> list[int]:

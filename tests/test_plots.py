@@ -1,4 +1,4 @@
-"""Figures hold the data they were given, maps are right at the date line and the poles, files are reproducible."""
+"""Figures hold the data they were given, fit their width, and are reproducible files."""
 
 import errno
 import itertools
@@ -8,23 +8,16 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-import s2sphere
-import shapely
-from hypothesis import given
-from hypothesis import strategies as st
 from matplotlib import colors
 from matplotlib import pyplot as plt
 from matplotlib.artist import Artist
-from matplotlib.collections import LineCollection, PathCollection, PolyCollection
+from matplotlib.collections import PathCollection
 from matplotlib.image import AxesImage
 from PIL import Image
 
-from helpers import enriching, metrics, places, plots
+from helpers import bootstrap, maps, metrics, places, plots
 
 WIDTHS = [plots.SINGLE_COLUMN, plots.DOUBLE_COLUMN]
-LATITUDE, LONGITUDE = st.floats(-90, 90), st.floats(-180, 180)
-# The map is 34,488 km wide: no honest piece of a line goes farther at a stride of a degree than along a pole.
-POLE_LINE_KM = 2 * plots.project(90, 180)[0, 0]
 
 REPORT = pd.DataFrame(
     [
@@ -42,13 +35,13 @@ def table(models, intervals=True):
     distances = {name: rng.lognormal(7, 2, 60).clip(0, 20_000) for name in models}
     if not intervals:
         return metrics.accuracy_table(distances)
-    return metrics.interval_table(distances, np.arange(60) % 12, 50, seed=7)
+    return bootstrap.interval_table(distances, np.arange(60) % 12, 50, seed=7)
 
 
 def compared(models, reference=None):
     rng = np.random.default_rng(5)
     distance_km = {model: rng.uniform(0, 4000, 40) for model in models}
-    return metrics.paired_differences(distance_km, [None] * 40, 20, seed=7, reference=reference)
+    return bootstrap.paired_differences(distance_km, [None] * 40, 20, seed=7, reference=reference)
 
 
 def curves(epochs):
@@ -93,17 +86,6 @@ def scene_shares(shares):
     return table.assign(scene=table.idxmax(axis=1).str.removeprefix("p_"))
 
 
-def cell_polygon(cell_id):
-    cell = s2sphere.Cell(cell_id)
-    corners = [s2sphere.LatLng.from_point(cell.get_vertex(corner)) for corner in range(4)]
-    return shapely.Polygon([(corner.lng().degrees, corner.lat().degrees) for corner in corners])
-
-
-def cells_at_level(level):
-    faces = [s2sphere.CellId.from_face_pos_level(face, 0, 0) for face in range(6)]
-    return [cell_polygon(child) for face in faces for child in face.children(level)]
-
-
 def one_of_each(width):
     """Every figure, of the smallest input and of some."""
     rng = np.random.default_rng(7)
@@ -115,20 +97,6 @@ def one_of_each(width):
     yield plots.difference_plot(compared(names[:2]), width=width)
     yield plots.difference_plot(compared(names), "every pair", width=width)
     yield plots.difference_plot(compared(names, reference=names[3]), "against one", width=width)
-    yield plots.error_map([10], [179], [-20], [-170], width=width)
-    yield plots.error_map(*some, "errors", width=width)
-    yield plots.density_map([10], [179], width=width)
-    yield plots.density_map(some[0], some[1], "density", width=width)
-    yield plots.split_map([10], [179], ["test"], width=width)
-    yield plots.split_map(some[0], some[1], rng.choice(["train", "validation", "test"], 300), "splits", width=width)
-    yield plots.located_map([10], [179], [enriching.NONE], width=width)
-    yield plots.located_map(some[0], some[1], rng.choice(enriching.STATES, 300), "located", width=width)
-    regions = np.arange(len(places.regions()))
-    yield plots.region_map(regions == 7, width=width)
-    yield plots.region_map(regions**2 % 999, "regions", width=width)
-    cells = cells_at_level(2)
-    yield plots.cells_map({"coarse": (cells[:1], [51])}, width=width)
-    yield plots.cells_map({name: (cells, range(51, 51 + len(cells))) for name in "abc"}, width=width)
     yield plots.training_curves(curves(1), width=width)
     yield plots.training_curves(curves(12), "a run", width=width)
     yield plots.training_curves(curves(12).drop(columns="validation_loss"), width=width)
@@ -168,15 +136,9 @@ def one_of_each(width):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_every_figure_fits_its_width(width):
+def test_every_figure_fits_its_width(width, assert_fits):
     for figure in one_of_each(width):
-        assert figure.get_figwidth() == width
-        figure.draw_without_rendering()
-        drawn = figure.get_tightbbox()
-        assert drawn.x0 > -0.03
-        assert drawn.x1 < width + 0.03
-        assert drawn.y0 > -0.03
-        assert drawn.y1 < figure.get_figheight() + 0.03
+        assert_fits(figure, width)
 
 
 def test_accuracy_plot_shows_the_tables_figures():
@@ -248,9 +210,9 @@ def test_names_are_text_and_no_formula():
     "palette",
     [
         plots.PALETTE,
-        plots.ERROR_COLORS,
+        maps.ERROR_COLORS,
         tuple(plots.SPLIT_COLORS.values()),
-        tuple(plots.STATE_COLORS.values()),
+        tuple(maps.STATE_COLORS.values()),
     ],
 )
 def test_colours_differ_for_deuteranopes_too(palette):
@@ -262,139 +224,6 @@ def test_colours_differ_for_deuteranopes_too(palette):
     seen = (rgb**2.2 @ deuteranopia.T).clip(0, 1) ** (1 / 2.2)
     gaps = np.linalg.norm(seen[:, None] - seen[None], axis=-1) + np.eye(len(palette))
     assert gaps.min() > 0.12
-
-
-@given(LATITUDE, LONGITUDE, LATITUDE, LONGITUDE)
-def test_arcs_are_great_circles_and_never_span_the_map(lat_1, lon_1, lat_2, lon_2):
-    pieces = plots.great_circle_arc(lat_1, lon_1, lat_2, lon_2)
-    points = np.concatenate(pieces)
-    whole = metrics.great_circle_km(lat_1, lon_1, lat_2, lon_2)
-    assert metrics.great_circle_km(lat_1, lon_1, *points[0]) < 1e-6
-    assert metrics.great_circle_km(*points[-1], lat_2, lon_2) < 1e-3
-    strides = metrics.great_circle_km(*points[:-1].T, *points[1:].T)
-    assert strides.max() <= 6371 * np.pi / 180 + 1e-6
-    assert strides.sum() == pytest.approx(whole, abs=1e-3)  # so no point lies off the shortest way
-    for piece in pieces:
-        on_map = plots.project(*piece.T)
-        assert np.linalg.norm(np.diff(on_map, axis=0), axis=1).max(initial=0) < POLE_LINE_KM / 3
-
-
-@pytest.mark.parametrize(
-    ("pair", "pieces"),
-    [
-        ((35.7, 139.7, 37.8, -122.4), 2),  # Tokyo to San Francisco
-        ((48.9, 2.4, 40.7, -74), 1),  # Paris to New York
-        ((80, 10, 80, -171), 3),  # close by the pole, then over the date line
-        ((33.5, 20, 33.5, 20), 1),
-    ],
-)
-def test_an_arc_is_cut_where_the_map_is(pair, pieces):
-    assert len(plots.great_circle_arc(*pair)) == pieces
-
-
-def test_error_map_shares_are_of_all_photos_and_the_sample_is_readable():
-    latitude = np.zeros(1000)
-    degrees = np.repeat([0.1, 1, 5, 15, 90], [100, 150, 200, 250, 300])
-    figure = plots.error_map(latitude, latitude, latitude, degrees, drawn=40)
-    (axes,) = figure.axes
-    labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == ["≤ 25 km: 10 %", "≤ 200 km: 15 %", "≤ 750 km: 20 %", "≤ 2,500 km: 25 %", "> 2,500 km: 30 %"]
-    dots = [artist for artist in axes.collections if isinstance(artist, PathCollection)][-1]
-    assert len(dots.get_offsets()) == 40
-    assert any("40 of 1,000 photos" in text.get_text() for text in figure.texts)
-
-
-def test_error_map_class_boundary_is_within():
-    kilometre = 180 / np.pi / 6371
-    east = np.array([25, 200, 750, 2500]) * kilometre * (1 - 1e-12)
-    figure = plots.error_map([0] * 4, [0] * 4, [0] * 4, east)
-    assert [text.get_text()[-5:] for text in figure.legends[0].get_texts()][:4] == [" 25 %"] * 4
-
-
-def test_maps_do_not_depend_on_the_order_of_rows(tmp_path):
-    rng = np.random.default_rng(7)
-    photos = rng.uniform(-80, 80, (400, 4))
-    split = rng.choice(list(plots.SPLIT_COLORS), 400)
-    shuffle = rng.permutation(400)
-    for name, draw in {
-        "errors": lambda rows: plots.error_map(*photos[rows].T),
-        "density": lambda rows: plots.density_map(*photos[rows, :2].T),
-        "splits": lambda rows: plots.split_map(*photos[rows, :2].T, split[rows]),
-    }.items():
-        plots.save(draw(np.arange(400)), tmp_path / "one.png")
-        plots.save(draw(shuffle), tmp_path / "two.png")
-        assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes(), name
-
-
-def test_land_has_no_streak_across_the_map_and_keeps_every_country():
-    (axes,) = plots.split_map([0], [0], ["test"]).axes
-    land = next(artist for artist in axes.collections if isinstance(artist, PathCollection)).get_paths()
-    assert len(land) == len(places.outlines())
-    for path in land:
-        for ring in path.to_polygons(closed_only=False):
-            steps = np.abs(np.diff(ring, axis=0))
-            # Antarctica follows the foot of the map, and rightly.
-            above = np.minimum(ring[1:, 1], ring[:-1, 1]) > plots.project(-84, 0)[0, 1]
-            assert steps[above, 0].max(initial=0) < 2500  # the longest is the 49th parallel, of 2,200 km
-    square_km = sum(shapely.Polygon(ring).area for path in land for ring in path.to_polygons() if len(ring) > 3)
-    assert 0.28 < square_km / (4 * np.pi * 6371**2) < 0.30  # land is 29 % of the Earth, and the map keeps areas
-
-
-@pytest.mark.parametrize("level", [1, 2, 4])
-def test_s2_cells_cover_the_map_once_with_their_true_areas(level):
-    cells = cells_at_level(level)
-    pieces, owner = plots.flat_polygons(cells)
-    area = np.bincount(owner, weights=[shapely.Polygon(piece).area for piece in pieces], minlength=len(cells))
-    faces = [s2sphere.CellId.from_face_pos_level(face, 0, 0) for face in range(6)]
-    true = [s2sphere.Cell(child).exact_area() * 6371**2 for face in faces for child in face.children(level)]
-    np.testing.assert_allclose(area, true, rtol=0.005)
-    assert len(pieces) == len(cells)  # the date line is an edge of cells, so it cuts none
-
-
-def test_a_cell_in_two_pieces_touches_both_edges_of_the_map():
-    square = shapely.Polygon([(179, 10), (-179, 10), (-179, 12), (179, 12)])
-    pieces, owner = plots.flat_polygons([square])
-    assert owner.tolist() == [0, 0]
-    spans = sorted((piece[:, 0].min(), piece[:, 0].max()) for piece in pieces)
-    assert spans[0][1] < -16_000
-    assert spans[1][0] > 16_000
-    assert all(high - low < 300 for low, high in spans)
-
-
-def test_a_polygon_around_a_pole_is_refused():
-    with pytest.raises(ValueError, match="number 0 holds a pole inside"):
-        plots.flat_polygons([shapely.Polygon([(-135, 70), (-45, 70), (45, 70), (135, 70)])])
-    assert plots.flat_polygons([])[0] == []
-
-
-def test_cells_map_colours_each_cell_by_its_photos():
-    cells = cells_at_level(2)
-    counts = np.arange(51, 51 + len(cells))
-    figure = plots.cells_map({"coarse": (cells, counts)})
-    drawn = next(artist for artist in figure.axes[0].collections if isinstance(artist, PolyCollection))
-    assert set(np.asarray(drawn.get_array())) == set(counts)
-    assert drawn.norm.vmin == 51
-    assert figure.axes[-1].get_xlabel() == "Training photos per cell"
-    with pytest.raises(ValueError, match="'coarse' has 96 cells but 1 counts"):
-        plots.cells_map({"coarse": (cells, [51])})
-
-
-def test_density_counts_every_photo():
-    rng = np.random.default_rng(7)
-    figure = plots.density_map(rng.uniform(-90, 90, 5000), rng.uniform(-180, 180, 5000))
-    drawn = next(artist for artist in figure.axes[0].collections if isinstance(artist, PolyCollection))
-    assert np.sum(drawn.get_array()) == 5000
-    assert "5,000 photos in all" in figure.axes[-1].get_xlabel()
-
-
-def test_split_map_draws_every_photo_in_its_splits_colour():
-    figure = plots.split_map([1, 2, 3], [1, 2, 3], ["train", "train", "test"])
-    dots = [artist for artist in figure.axes[0].collections if isinstance(artist, PathCollection)][-1]
-    train, test = (colors.to_rgba(plots.SPLIT_COLORS[name]) for name in ("train", "test"))
-    np.testing.assert_allclose(dots.get_facecolors(), [train, train, test])
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["train: 2", "test: 1"]
-    with pytest.raises(ValueError, match="'dev' is no split"):
-        plots.split_map([1], [1], ["dev"])
 
 
 def test_training_curves_show_the_tables_figures():
@@ -544,14 +373,14 @@ def test_a_country_without_a_target_has_no_mark_and_a_small_one_that_grows_is_sh
 def test_the_same_figure_is_the_same_file_in_another_process(tmp_path):
     arguments = ([10, 50], [179, 3], [-20, 49], [-170, 2], "x")
     code = (
-        "import sys; from pathlib import Path; from helpers import plots;"
-        f"[plots.save(plots.error_map(*{arguments}), Path(file)) for file in sys.argv[1:]]"
+        "import sys; from pathlib import Path; from helpers import maps, plots;"
+        f"[plots.save(maps.error_map(*{arguments}), Path(file)) for file in sys.argv[1:]]"
     )
     here = [tmp_path / "here.png", tmp_path / "here.pdf"]
     there = [tmp_path / "there.png", tmp_path / "there.pdf"]
     subprocess.run([sys.executable, "-c", code, *map(str, there)], check=True)
     for one, two in zip(here, there, strict=True):
-        plots.save(plots.error_map(*arguments), one)
+        plots.save(maps.error_map(*arguments), one)
         assert one.read_bytes() == two.read_bytes()
     with Image.open(here[0]) as picture:
         assert picture.width == 1400
@@ -565,9 +394,9 @@ class Torn(Artist):
 
 def test_a_figure_that_fails_to_draw_leaves_the_old_file_and_nothing_else(tmp_path):
     file = tmp_path / "figure.png"
-    plots.save(plots.density_map([0], [0]), file)
+    plots.save(maps.density_map([0], [0]), file)
     before = file.read_bytes()
-    broken = plots.density_map([0], [0])
+    broken = maps.density_map([0], [0])
     broken.add_artist(Torn())
     with pytest.raises(OSError, match="No space left"):
         plots.save(broken, file)
@@ -577,7 +406,7 @@ def test_a_figure_that_fails_to_draw_leaves_the_old_file_and_nothing_else(tmp_pa
 
 def test_a_name_without_a_known_ending_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"'figure\.jpg' does not name a figure: end it in \.png or \.pdf"):
-        plots.save(plots.density_map([0], [0]), tmp_path / "figure.jpg")
+        plots.save(maps.density_map([0], [0]), tmp_path / "figure.jpg")
     assert not list(tmp_path.iterdir())
 
 
@@ -587,16 +416,6 @@ def test_no_figure_stays_open_and_no_style_leaks():
         pass
     assert plt.get_fignums() == []
     assert dict(plt.rcParams) == before
-
-
-def test_a_hundred_thousand_coordinates_project_like_scalars():
-    rng = np.random.default_rng(7)
-    latitude, longitude = rng.uniform(-90, 90, 100_000), rng.uniform(-180, 180, 100_000)
-    positions = plots.project(latitude, longitude)
-    np.testing.assert_array_equal(positions[99], plots.project(latitude[99], longitude[99])[0])
-    assert np.abs(positions).max() < 17_244
-    lines = [artist for artist in plots.density_map([0], [0]).axes[0].collections if isinstance(artist, LineCollection)]
-    assert len(lines[0].get_segments()) == 11 + 5  # the graticule
 
 
 def test_photo_rows_stand_below_their_headings():
@@ -646,38 +465,6 @@ def test_measure_histograms_mark_the_threshold_and_say_what_is_below():
     assert not blurred.lines
     for axes, drawn in ((dark, 100), (blurred, 100)):
         assert sum(bar.get_height() for bar in axes.patches) == pytest.approx(drawn)
-
-
-def test_located_photos_are_drawn_in_the_colour_of_their_state():
-    assert tuple(plots.STATE_COLORS) == enriching.STATES
-    state = [enriching.INSIDE] * 3 + [enriching.NONE]
-    figure = plots.located_map([1, 2, 3, 40], [5, 6, 7, 80], state)
-    dots = [
-        drawn for drawn in figure.axes[0].collections if isinstance(drawn, PathCollection) and len(drawn.get_sizes())
-    ]
-    found = {colors.to_hex(drawn.get_facecolor()[0]).upper(): np.asarray(drawn.get_offsets()) for drawn in dots}
-    np.testing.assert_allclose(found[plots.STATE_COLORS[enriching.INSIDE]], plots.project([1, 2, 3], [5, 6, 7]))
-    np.testing.assert_allclose(found[plots.STATE_COLORS[enriching.NONE]], plots.project([40], [80]))
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["inside a region: 3", "no country: 1"]
-
-
-def test_the_map_of_regions_colours_those_that_have_photos():
-    photos = np.zeros(len(places.regions()), dtype=int)
-    photos[[5, 700]] = 10, 1000
-    figure = plots.region_map(photos)
-    (drawn,) = [
-        collection
-        for collection in figure.axes[0].collections
-        if isinstance(collection, PathCollection) and len(collection.get_paths()) == 2
-    ]
-    viridis = plt.get_cmap("viridis")
-    np.testing.assert_allclose(drawn.get_facecolor(), [viridis(0.0), viridis(1.0)])
-    middle = drawn.get_paths()[0].get_extents()
-    west, south, east, north = places.regions().geometry.iloc[5].bounds
-    box = plots.project([south, north, south, north], [west, east, east, west])
-    np.testing.assert_allclose([middle.x0, middle.x1], [box[:, 0].min(), box[:, 0].max()], atol=60)
-    np.testing.assert_allclose([middle.y0, middle.y1], [box[:, 1].min(), box[:, 1].max()], atol=10)
 
 
 def test_a_country_matrix_is_in_per_cent_of_each_row_by_continent_and_photos():

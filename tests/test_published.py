@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import manifests, metrics, notebooks, paths, published
+from helpers import bootstrap, manifests, metrics, notebooks, paths, published
 
 HEADING = ",".join(published.COLUMNS)
 AUTHORS = ["11111111@N00", "22222222@N00", "33333333@N08"]
@@ -320,7 +320,7 @@ def test_models_are_compared_on_the_photos_they_share(tmp_path):
         {"all": rows["great_circle_distance"], "some": others["great_circle_distance"][10:40]}
     )
     pd.testing.assert_frame_equal(table[plain.columns], plain, rtol=1e-4)
-    pairs = metrics.paired_differences(dict(published.distances(models).items()), author, 50, seed=7)
+    pairs = bootstrap.paired_differences(dict(published.distances(models).items()), author, 50, seed=7)
     assert (pairs["photos"] == 30).all()
     expected = rows["great_circle_distance"][10:40].mean() - others["great_circle_distance"][10:40].mean()
     assert pairs.set_index("figure").loc["mean_km", "difference"] == pytest.approx(expected, rel=1e-4)
@@ -377,7 +377,7 @@ def test_no_result_depends_on_the_order_of_the_rows(tmp_path, folder):
         assert author.index.equals(distances.index)
         tables.append([
             published.interval_table(models, author, 20, seed=7),
-            metrics.paired_differences(dict(distances.items()), author, 20, seed=7),
+            bootstrap.paired_differences(dict(distances.items()), author, 20, seed=7),
             published.checks(models, author),
         ])  # fmt: skip
     for one, two in zip(*tables, strict=True):

@@ -1,0 +1,533 @@
+"""World maps in the style of :mod:`helpers.plots`: Equal Earth, right at the date line and the poles."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pyproj
+import shapely
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection, PathCollection, PolyCollection
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Polygon
+from matplotlib.path import Path as Outline
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+from numpy.typing import ArrayLike, NDArray
+
+from helpers import metrics, places
+from helpers.plots import DOUBLE_COLUMN, GREY, SPLIT_COLORS, finished, styled
+
+# From right to lost. The last is dark because most photos of a hard test set are lost, and should be seen to be.
+ERROR_COLORS = ("#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#4A1942")
+STATE_COLORS = {
+    "inside a region": "#56B4E9",
+    "off its coast": "#E69F00",
+    "off every coast, country as named": "#D55E00",
+    "no country": "#4A1942",
+}
+_LAND, _SEA = "#DCD9D2", "#F6F8FA"
+
+# Equal Earth (Šavrič, Patterson & Jenny, 2019) keeps areas, so densities on it are honest. Its unit here is the km.
+_EQUAL_EARTH = pyproj.Proj(f"+proj=eqearth +R={metrics.EARTH_RADIUS_KM}")
+_EAST_KM, _NORTH_KM = _EQUAL_EARTH(180, 0)[0], _EQUAL_EARTH(0, 90)[1]
+
+
+@styled
+def error_map(
+    latitude: ArrayLike,
+    longitude: ArrayLike,
+    predicted_latitude: ArrayLike,
+    predicted_longitude: ArrayLike,
+    title: str = "",
+    *,
+    drawn: int = 150,
+    seed: int = 0,
+    width: float = DOUBLE_COLUMN,
+) -> Figure:
+    """World map of the true places, each joined to its prediction by the great circle between them.
+
+    Parameters
+    ----------
+    latitude, longitude, predicted_latitude, predicted_longitude : array_like of float, shape (n,)
+        Degrees.
+    title : str
+    drawn : int
+        Most photos to draw: with more, lines hide one another. The legend's shares are of all photos.
+    seed : int
+        Which photos those are; it is the same ones whatever the order of the rows.
+    width : float
+        Of the figure, in inches.
+    """
+    coordinates = np.column_stack([latitude, longitude, predicted_latitude, predicted_longitude]).astype(np.float64)
+    coordinates = coordinates[np.lexsort(coordinates.T)]
+    distance = metrics.great_circle_km(*coordinates.T)
+    bounds = metrics.THRESHOLDS_KM[1:]
+    # "left" because a distance equal to the threshold is within it.
+    error_class = np.searchsorted(bounds, distance, side="left")
+    shares = np.bincount(error_class, minlength=len(ERROR_COLORS)) / max(len(distance), 1)
+    names = [f"≤ {bound:,} km" for bound in bounds] + [f"> {bounds[-1]:,} km"]
+
+    sample = np.sort(np.random.default_rng(seed).permutation(len(distance))[:drawn])
+    sample = sample[np.argsort(-distance[sample], kind="stable")]  # so that the near ones lie on top
+    columns = 5 if width > 5 else 3
+    figure, (axes,) = _maps([title], width, below=0.55 if width > 5 else 0.75)
+    for photo in sample:
+        color = ERROR_COLORS[error_class[photo]]
+        arc = [project(*piece.T) for piece in great_circle_arc(*coordinates[photo])]
+        axes.add_collection(LineCollection(arc, colors=color, linewidths=0.6, alpha=0.35, zorder=3))
+    x, y = project(*coordinates[sample, :2].T).T
+    axes.scatter(
+        x,
+        y,
+        s=9 if width > 5 else 5,
+        c=[ERROR_COLORS[index] for index in error_class[sample]],
+        edgecolors="white",
+        linewidths=0.3,
+        clip_on=False,
+        zorder=4,
+    )
+    entries = [
+        _dot(color, f"{name}: {100 * share:.0f} %")
+        for color, name, share in zip(ERROR_COLORS, names, shares, strict=True)
+    ]
+    some = f"{len(sample):,} of {len(distance):,} photos, drawn at random." if len(sample) < len(distance) else ""
+    _below(figure, entries, columns, f"Dot: true place. Line: great circle to the prediction. {some}")
+    return finished(figure)
+
+
+@styled
+def density_map(latitude: ArrayLike, longitude: ArrayLike, title: str = "", *, width: float = DOUBLE_COLUMN) -> Figure:
+    """World map of the number of photos per hexagon of equal area.
+
+    Parameters
+    ----------
+    latitude, longitude : array_like of float, shape (n,)
+        Degrees.
+    title : str
+    width : float
+        Of the figure, in inches.
+    """
+    figure, (axes,) = _maps([title], width, below=0.5)
+    across = 120
+    down = round(across * _NORTH_KM / _EAST_KM / np.sqrt(3))
+    photos = project(latitude, longitude)
+    hexagons = axes.hexbin(
+        *photos.T,
+        gridsize=(across, down),
+        extent=(-_EAST_KM, _EAST_KM, -_NORTH_KM, _NORTH_KM),
+        mincnt=1,
+        linewidths=0.1,
+        zorder=3,
+        cmap="viridis",
+    )
+    area_km2 = 2 * _EAST_KM / across * 2 * _NORTH_KM / down / 2  # two hexagons to each step of the lattice
+    norm = _count_norm(np.asarray(hexagons.get_array()))
+    hexagons.set_norm(norm)
+    _color_bar(figure, norm, f"Photos per hexagon of {round(area_km2, -3):,.0f} km²; {len(photos):,} photos in all")
+    return finished(figure)
+
+
+@styled
+def region_map(photos: ArrayLike, title: str = "", *, width: float = DOUBLE_COLUMN) -> Figure:
+    """World map of the regions, coloured by their number of photos.
+
+    Parameters
+    ----------
+    photos : array_like of int, shape (regions,)
+        Photos of each row of `places.regions`; a region without any keeps the colour of the land.
+    title : str
+    width : float
+        Of the figure, in inches.
+    """
+    counts = np.asarray(photos, dtype=np.float64)
+    figure, (axes,) = _maps([title], width, below=0.5)
+    shown = np.flatnonzero(counts)
+    norm = _count_norm(counts[shown])
+    colors = matplotlib.colormaps["viridis"](norm(counts[shown]))
+    outlines = _regions()
+    axes.add_collection(
+        PathCollection([outlines[region] for region in shown], facecolors=colors, edgecolors="none", zorder=3)
+    )
+    axes.add_collection(PathCollection(_land(), facecolors="none", edgecolors="white", linewidths=0.2, zorder=4))
+    _color_bar(figure, norm, f"Photos per region; {int(counts.sum()):,} photos in {len(shown):,} regions")
+    return finished(figure)
+
+
+@styled
+def located_map(
+    latitude: ArrayLike, longitude: ArrayLike, state: ArrayLike, title: str = "", *, width: float = DOUBLE_COLUMN
+) -> Figure:
+    """World map of the photos, coloured by how they came to their country, the rarest on top.
+
+    Parameters
+    ----------
+    latitude, longitude : array_like of float, shape (n,)
+        Degrees.
+    state : array_like of str, shape (n,)
+        Of `enriching.STATES`.
+    title : str
+    width : float
+        Of the figure, in inches.
+    """
+    states, photos = np.asarray(state, dtype=object), project(latitude, longitude)
+    figure, (axes,) = _maps([title], width, below=0.4)
+    counts = {name: int((states == name).sum()) for name in STATE_COLORS}
+    size = _dot_size(len(states), width)
+    for number, name in enumerate(sorted(counts, key=lambda name: -counts[name])):
+        x, y = photos[states == name].T
+        axes.scatter(
+            x,
+            y,
+            s=size * (1 + 2 * number),  # or nobody would find the rare ones
+            color=STATE_COLORS[name],
+            linewidths=0,
+            zorder=3 + number / 10,
+            rasterized=True,
+        )
+    entries = [_dot(STATE_COLORS[name], f"{name}: {count:,}") for name, count in counts.items() if count]
+    _below(figure, entries, len(entries) if width > 5 else 2, "")
+    return finished(figure)
+
+
+@styled
+def split_map(
+    latitude: ArrayLike, longitude: ArrayLike, split: ArrayLike, title: str = "", *, width: float = DOUBLE_COLUMN
+) -> Figure:
+    """World map of the photos, coloured by split.
+
+    Parameters
+    ----------
+    latitude, longitude : array_like of float, shape (n,)
+        Degrees.
+    split : array_like of str, shape (n,)
+        ``train``, ``validation`` or ``test``.
+    title : str
+    width : float
+        Of the figure, in inches.
+    """
+    splits = list(SPLIT_COLORS)
+    index = pd.Index(splits).get_indexer(pd.Index(np.asarray(split, dtype=object)))
+    if (index < 0).any():
+        raise ValueError(f"{str(np.asarray(split)[index < 0][0])!r} is no split: use {', '.join(splits)}")
+    photos = project(latitude, longitude)
+    # The held-out photos on top, as they are few, and shuffled, or test would hide validation. Sorted before, so that
+    # the rows' order changes nothing.
+    order = np.random.default_rng(0).permutation(np.lexsort([index, *photos.T]))
+    order = order[np.argsort(index[order] > 0, kind="stable")]
+    figure, (axes,) = _maps([title], width, below=0.5)
+    size = _dot_size(len(photos), width)
+    colors = np.array(list(SPLIT_COLORS.values()), dtype=object)[index[order]]
+    x, y = photos[order].T
+    axes.scatter(x, y, s=size, c=list(colors), linewidths=0, zorder=3, rasterized=True)
+    counts = np.bincount(index, minlength=len(splits))
+    entries = [
+        _dot(SPLIT_COLORS[name], f"{name}: {count:,}") for name, count in zip(splits, counts, strict=True) if count
+    ]
+    _below(figure, entries, len(splits), "Held-out photos are drawn on top.")
+    return finished(figure)
+
+
+@styled
+def cells_map(
+    partitions: Mapping[str, tuple[Sequence[shapely.Polygon], ArrayLike]], *, width: float = DOUBLE_COLUMN
+) -> Figure:
+    """World maps of partitions, a panel each, cells coloured by their number of photos.
+
+    Parameters
+    ----------
+    partitions : mapping of str to (sequence of shapely.Polygon, array_like of int)
+        Name of each partition; its cells in degrees (x longitude, y latitude), without holes, their edges great
+        circles as those of S2 cells are; and the photos per cell.
+    width : float
+        Of the figure, in inches.
+
+    Raises
+    ------
+    ValueError
+        If a partition has not as many counts as cells, or a cell holds a pole inside.
+    """
+    counts = {name: np.asarray(photos, dtype=np.float64) for name, (_, photos) in partitions.items()}
+    titles = [f"{name}: {len(photos):,} cells" for name, photos in counts.items()]
+    flat = {}
+    for name, (cells, _) in partitions.items():
+        if len(cells) != len(counts[name]):
+            raise ValueError(f"partition {name!r} has {len(cells)} cells but {len(counts[name])} counts of photos")
+        flat[name] = flat_polygons(cells)
+    free_quarter = width > 5 and len(titles) == 3
+    figure, panels = _maps(titles, width, below=0.05 if free_quarter else 0.5)
+    norm = _count_norm(np.concatenate(list(counts.values())))
+    for axes, (name, (pieces, cell)) in zip(panels, flat.items(), strict=True):
+        # Edges as thin as the cell is small, or they would hide the cells of a city.
+        size_km = np.array([np.ptp(piece, axis=0).max() for piece in pieces])
+        axes.add_collection(
+            PolyCollection(
+                pieces,
+                array=counts[name][cell],
+                norm=norm,
+                cmap="viridis",
+                edgecolors="white",
+                linewidths=(size_km / 8000).clip(0.01, 0.2),
+                zorder=3,
+            )
+        )
+        axes.add_collection(
+            PathCollection(_land(), facecolors="none", edgecolors="black", linewidths=0.12, alpha=0.6, zorder=4)
+        )
+    where = {"middle": 0.75, "bottom": 0.95, "width": 0.4} if free_quarter else {}
+    _color_bar(figure, norm, "Training photos per cell", **where)
+    return finished(figure)
+
+
+def world_map(axes: Axes) -> None:
+    """Draw the base of every map: sea, land with its borders, graticule every 30 degrees, Equal Earth projection.
+
+    Draw on it with :func:`project`; units are kilometres at the equator.
+    """
+    meridian = np.linspace(-90, 90, 91)
+    edge = np.concatenate([project(meridian, -180), project(meridian[::-1], 180)])
+    axes.add_patch(Polygon(edge, facecolor=_SEA, edgecolor="none", zorder=0))
+    lines = [project(meridian, longitude) for longitude in range(-150, 180, 30)]
+    lines += [project(latitude, [-180, 180]) for latitude in range(-60, 90, 30)]
+    axes.add_collection(LineCollection(lines, colors="#DFE4E8", linewidths=0.35, zorder=1))
+    axes.add_collection(PathCollection(_land(), facecolors=_LAND, edgecolors="white", linewidths=0.25, zorder=2))
+    axes.add_patch(Polygon(edge, facecolor="none", edgecolor="#A9B0B6", linewidth=0.6, zorder=5))
+    axes.set(aspect="equal", xlim=(-1.005 * _EAST_KM, 1.005 * _EAST_KM), ylim=(-1.01 * _NORTH_KM, 1.01 * _NORTH_KM))
+    axes.set_axis_off()
+
+
+def project(latitude: ArrayLike, longitude: ArrayLike) -> NDArray[np.float64]:
+    """Equal Earth position of each coordinate.
+
+    Parameters
+    ----------
+    latitude, longitude : array_like of float
+        Degrees; the shapes broadcast to (n,).
+
+    Returns
+    -------
+    ndarray of float64, shape (n, 2)
+        Kilometres east and north of 0° N, 0° E on the map.
+
+    Examples
+    --------
+    >>> project([0, 90], [180, 0]).round().tolist()
+    [[17244.0, 0.0], [0.0, 8393.0]]
+    """
+    north, east = np.broadcast_arrays(
+        np.atleast_1d(np.asarray(latitude, dtype=np.float64)), np.asarray(longitude, dtype=np.float64)
+    )
+    return np.column_stack(_EQUAL_EARTH(east.copy(), north.copy()))
+
+
+def great_circle_arc(
+    latitude_1: float, longitude_1: float, latitude_2: float, longitude_2: float
+) -> list[NDArray[np.float64]]:
+    """Shortest way between two coordinates, in degrees, at least one point per degree.
+
+    Returns
+    -------
+    list of ndarray of float64, shape (points, 2)
+        Latitude and longitude; cut at the date line and by a pole, so that no piece spans the map. Between opposite
+        coordinates, where every way is the shortest, it is one of them.
+
+    Examples
+    --------
+    >>> [piece[[0, -1]].round(1).tolist() for piece in great_circle_arc(0, 178, 0, -178)]
+    [[[0.0, 178.0], [0.0, 180.0]], [[0.0, -179.3], [0.0, -178.0]]]
+    """
+    start, end = metrics.unit_vectors([latitude_1, latitude_2], [longitude_1, longitude_2])
+    angle = np.arctan2(np.linalg.norm(np.cross(start, end)), start @ end)
+    ahead = end - (end @ start) * start
+    if np.linalg.norm(ahead) < 1e-9:  # same or opposite: no direction of its own, so take any
+        ahead = np.cross(start, np.eye(3)[np.argmin(np.abs(start))])
+    ahead /= np.linalg.norm(ahead)
+    step = np.linspace(0, angle, int(np.ceil(np.degrees(angle))) + 2)[:, None]
+    points = _degrees(np.cos(step) * start + np.sin(step) * ahead)
+    return np.split(points, np.flatnonzero(np.abs(np.diff(points[:, 1])) > 90) + 1)
+
+
+def flat_polygons(polygons: Sequence[shapely.Polygon]) -> tuple[list[NDArray[np.float64]], NDArray[np.intp]]:
+    """Lay polygons of great-circle edges onto the map, cut where they cross the date line.
+
+    Parameters
+    ----------
+    polygons : sequence of shapely.Polygon
+        Degrees (x longitude, y latitude), without holes; may cross the date line, or have a pole as a corner.
+
+    Returns
+    -------
+    pieces : list of ndarray of float64, shape (points, 2)
+        Outlines as :func:`project` gives them.
+    polygon : ndarray of int
+        For each piece, the number of the polygon it is of.
+
+    Raises
+    ------
+    ValueError
+        If a polygon holds a pole inside: no outline on this map can.
+    """
+    if not len(polygons):
+        return [], np.empty(0, dtype=np.intp)
+    corners, ring = shapely.get_coordinates(shapely.get_exterior_ring(np.asarray(polygons)), return_index=True)
+    inside = ring[1:] == ring[:-1]
+    start, end, ring = corners[:-1][inside, ::-1], corners[1:][inside, ::-1], ring[1:][inside]
+
+    # A straight line on the map is no great circle: put a point every half degree, for near a pole the bends are sharp.
+    a, b = metrics.unit_vectors(*start.T), metrics.unit_vectors(*end.T)
+    angle = np.arctan2(np.linalg.norm(np.cross(a, b), axis=1), (a * b).sum(axis=1))
+    parts = np.maximum(np.ceil(2 * np.degrees(angle)).astype(int), 1)
+    edge = np.repeat(np.arange(len(parts)), parts)
+    share = (np.arange(len(edge)) - np.repeat(np.cumsum(parts) - parts, parts)) / parts[edge]
+    points = start[edge]
+    between = share > 0
+    on, turn = edge[between], (share * angle[edge])[between, None]
+    rest = angle[on, None] - turn
+    points[between] = _degrees((np.sin(rest) * a[on] + np.sin(turn) * b[on]) / np.sin(angle[on, None]))
+    ring = ring[edge]
+
+    # A pole is a line on the map: a corner there becomes two, each due north or south of its neighbour.
+    first = np.flatnonzero(np.r_[True, ring[1:] != ring[:-1]])
+    last = np.r_[first[1:], len(ring)] - 1
+    before, after = np.arange(len(ring)) - 1, np.arange(len(ring)) + 1
+    before[first], after[last] = last, first
+    pole = np.abs(points[:, 0]) > 90 - 1e-9
+    copy = np.repeat(np.arange(len(ring)), 1 + pole)
+    second = np.r_[False, copy[1:] == copy[:-1]]
+    longitude = np.where(pole[copy], np.where(second, points[after, 1][copy], points[before, 1][copy]), points[copy, 1])
+    latitude, ring = points[copy, 0], ring[copy]
+
+    # Go on beyond 180 degrees rather than jump to -180, then cut there.
+    first = np.flatnonzero(np.r_[True, ring[1:] != ring[:-1]])
+    turns = np.r_[0.0, (np.diff(longitude) + 180) % 360 - 180]
+    turns[first] = 0
+    gone = np.cumsum(turns)
+    size = np.diff(np.r_[first, len(ring)])
+    unrolled = np.repeat(longitude[first] - gone[first], size) + gone
+    last = first + size - 1
+    gap = (longitude[first] - longitude[last] + 180) % 360 - 180
+    around = np.abs(unrolled[last] + gap - unrolled[first]) > 180
+    if around.any():
+        raise ValueError(f"polygon number {ring[first][around][0]} holds a pole inside: split it there")
+    flat = shapely.polygons(shapely.linearrings(np.column_stack([unrolled, latitude]), indices=ring))
+    west, _, east, _ = shapely.bounds(flat).T
+    beyond = np.flatnonzero((west < -180 - 1e-9) | (east > 180 + 1e-9))
+    kept = np.setdiff1d(np.arange(len(flat)), beyond)
+    geometry, polygon = [flat[kept]], [kept]
+    for shift in (-360, 0, 360):
+        moved = shapely.transform(flat[beyond], lambda xy, shift=shift: xy + np.array([shift, 0]))
+        piece, owner = shapely.get_parts(
+            shapely.segmentize(shapely.intersection(moved, shapely.box(-180, -90, 180, 90)), 2), return_index=True
+        )
+        real = shapely.area(piece) > 1e-9  # the edge they share is a part of some cuts, without area
+        geometry.append(piece[real])
+        polygon.append(beyond[owner[real]])
+    xy, index = shapely.get_coordinates(shapely.get_exterior_ring(np.concatenate(geometry)), return_index=True)
+    outlines = project(xy[:, 1], xy[:, 0].clip(-180, 180))
+    return np.split(outlines, np.flatnonzero(np.diff(index)) + 1), np.concatenate(polygon)
+
+
+@cache
+def _land() -> tuple[Outline, ...]:
+    """Outlines of the countries on the map."""
+    return _outlines(places.outlines().geometry.to_numpy())
+
+
+@cache
+def _regions() -> tuple[Outline, ...]:
+    """Outlines of the regions on the map."""
+    return _outlines(places.regions().geometry.to_numpy())
+
+
+def _outlines(shapes: NDArray[np.object_]) -> tuple[Outline, ...]:
+    """Shapes on the map, as fine as 200 dpi can show."""
+    # Before projecting, points along the edge of the map, which is straight in degrees and curved in Equal Earth.
+    degrees = shapely.segmentize(shapes, 2)
+    flat = shapely.transform(degrees, lambda xy: project(xy[:, 1], xy[:, 0]))
+    return tuple(
+        Outline.make_compound_path(
+            *(Outline(ring.coords, closed=True) for ring in shapely.get_rings(shapely.get_parts(shape)))
+        )
+        for shape in shapely.normalize(shapely.simplify(flat, 6))
+    )
+
+
+def _degrees(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    x, y, z = vectors.T
+    return np.degrees(np.column_stack([np.arctan2(z, np.hypot(x, y)), np.arctan2(y, x)]))
+
+
+def _maps(titles: Sequence[str], width: float, below: float) -> tuple[Figure, list[Axes]]:
+    """World maps, two in a row where there is the width for it; `below` inches stay free."""
+    columns = min(len(titles), 2) if width > 5 else 1
+    rows = -(-len(titles) // columns)
+    head = 0.24 if any(titles) else 0.04
+    map_width = width / columns
+    map_height = map_width * (1.01 * _NORTH_KM) / (1.005 * _EAST_KM)
+    height = rows * (map_height + head) + below
+    figure = plt.figure(figsize=(width, height))
+    panels = []
+    for place, title in enumerate(titles):
+        row, column = divmod(place, columns)
+        bottom = height - (row + 1) * (map_height + head)
+        axes = figure.add_axes((column / columns, bottom / height, 1 / columns, map_height / height))
+        world_map(axes)
+        figure.text(
+            column / columns + 0.06 / width, (bottom + map_height + head - 0.06) / height, title, fontsize=8.5, va="top"
+        )
+        panels.append(axes)
+    return figure, panels
+
+
+def _dot_size(photos: int, width: float) -> float:
+    """Area of a dot, in square points, on a map of so many."""
+    return float(np.clip(4000 / max(photos, 1), 0.6, 8)) * width / DOUBLE_COLUMN
+
+
+def _dot(color: str, label: str) -> Line2D:
+    return Line2D([], [], color=color, marker="o", markersize=4, linestyle="none", label=label)
+
+
+def _below(figure: Figure, entries: Sequence[Line2D], columns: int, caption: str) -> None:
+    """Legend below the maps, and a caption below the legend."""
+    width, height = figure.get_size_inches()
+    lines = textwrap.wrap(caption, int(width * 17))
+    caption_height = (len(lines) * 0.125 + 0.05) if lines else 0
+    figure.legend(
+        handles=entries,
+        loc="lower center",
+        bbox_to_anchor=(0.5, (caption_height + 0.06) / height),
+        ncols=columns,
+        columnspacing=1.4 if width > 5 else 0.8,
+        handletextpad=0.2,
+        handlelength=1.2,
+        borderpad=0,
+    )
+    figure.text(0.5, 0.05 / height, "\n".join(lines), fontsize=6.5, color=GREY, ha="center", va="bottom")
+
+
+def _count_norm(counts: ArrayLike) -> LogNorm:
+    """Logarithmic, from the smallest to the largest count, and at least a decade."""
+    values = np.asarray(counts, dtype=np.float64)
+    smallest, largest = (float(values.min()), float(values.max())) if values.size else (1.0, 1.0)
+    return LogNorm(smallest, max(largest, 10 * smallest))
+
+
+def _color_bar(
+    figure: Figure, norm: LogNorm, label: str, *, middle: float = 0.5, bottom: float = 0.36, width: float = 0.6
+) -> None:
+    """Colour bar below the maps; `middle` and `width` are shares of the figure's width, `bottom` is in inches."""
+    height = figure.get_figheight()
+    axes = figure.add_axes((middle - width / 2, bottom / height, width, 0.08 / height))
+    bar = figure.colorbar(ScalarMappable(norm, "viridis"), cax=axes, orientation="horizontal", label=label)
+    bar.ax.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=20))
+    bar.ax.xaxis.set_minor_locator(NullLocator())
+    bar.ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    bar.ax.tick_params(pad=1.5)
+    bar.outline.set_visible(False)
