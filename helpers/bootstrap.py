@@ -1,5 +1,6 @@
 """How far the accuracies of models would move with other photographers: intervals by resampling authors."""
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -76,15 +77,22 @@ def paired_differences(
     Returns
     -------
     DataFrame
-        Columns ``model, other, figure, photos, difference, low, high, excludes_0``, a row for each pair and each of
-        ``within_1km … within_2500km, median_km, mean_km``. ``difference`` is the figure of ``model`` minus that of
-        ``other``; ``excludes_0`` says whether its interval lies on one side of 0. The interval is NaN where all photos
-        are by one author. No rows for a single model.
+        Columns ``model, other, figure, photos, difference, low, high, excludes_0, p_value``, a row for each pair and
+        each of ``within_1km … within_2500km, median_km, mean_km``. ``difference`` is the figure of ``model`` minus that
+        of ``other``; ``excludes_0`` says whether its interval lies on one side of 0. The interval and the p-value are
+        NaN where all photos are by one author. No rows for a single model.
 
     Raises
     ------
     ValueError
         If there is no model `reference`, a pair shares no photo, or as in :func:`author_bootstrap`.
+
+    Notes
+    -----
+    The p-value is two-sided and turns the interval round: twice the share of draws in which the difference is 0 or of
+    the other sign. One is added to these draws and to all (Davison & Hinkley, *Bootstrap Methods and their
+    Application*, 1997, chapter 4), so no p-value is below 2 / (resamples + 1): 0.002 of 1,000 draws. Below 0.05 the
+    interval excludes 0.
 
     Examples
     --------
@@ -102,7 +110,7 @@ def paired_differences(
     else:
         pairs = [(model, reference) for model in distances if model != reference]
     parts = [_compared(model, other, distances, names, resamples, seed) for model, other in pairs]
-    columns = ["model", "other", "figure", "photos", "difference", "low", "high", "excludes_0"]
+    columns = ["model", "other", "figure", "photos", "difference", "low", "high", "excludes_0", "p_value"]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
 
@@ -132,10 +140,43 @@ def _compared(
         list(metrics.FIGURES)
     ].to_numpy()
     drawn = _drawn_figures(pair, author[shared], resamples, seed)
-    low, high = np.quantile(drawn[0] - drawn[1], [0.025, 0.975], axis=0)
+    drawn = drawn[0] - drawn[1]
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    contrary = np.minimum((drawn <= 0).sum(axis=0), (drawn >= 0).sum(axis=0))
+    p_value = np.where(np.isnan(low), np.nan, np.minimum(2 * (contrary + 1) / (resamples + 1), 1))
     rows = {"model": model, "other": other, "figure": metrics.FIGURES, "photos": int(shared.sum())}
     differences = {"difference": judged[0] - judged[1], "low": low, "high": high, "excludes_0": (low > 0) | (high < 0)}
-    return pd.DataFrame({**rows, **differences})
+    return pd.DataFrame({**rows, **differences, "p_value": p_value})
+
+
+def holm(p_value: ArrayLike) -> NDArray[np.float64]:
+    """P-values corrected for how many there are, since of many differences some exclude 0 by chance.
+
+    Parameters
+    ----------
+    p_value : array_like of float, shape (n,)
+        Of all comparisons that are made; NaN for one that could not be made, which does not count.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        The smallest times n, the next times n - 1 and so on, none smaller than the one before it, none above 1.
+
+    Notes
+    -----
+    Holm, *A Simple Sequentially Rejective Multiple Test Procedure*, Scandinavian Journal of Statistics 6, 1979. It
+    holds however the comparisons depend on one another, as they do here: all are with one model, on the same photos.
+
+    Examples
+    --------
+    >>> holm([0.01, 0.04, 0.03]).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    given = np.asarray(p_value, dtype=np.float64)
+    corrected = np.full(given.shape, np.nan)
+    order = np.argsort(given, kind="stable")[: np.count_nonzero(~np.isnan(given))]
+    corrected[order] = np.minimum(np.maximum.accumulate(given[order] * np.arange(len(order), 0, -1)), 1)
+    return corrected
 
 
 def _drawn_figures(
@@ -246,26 +287,31 @@ def interval_table(
     return pd.DataFrame(columns)
 
 
-def markdown(intervals: pd.DataFrame) -> str:
+def markdown(intervals: pd.DataFrame, looks: Mapping[tuple[str, str], str] | None = None) -> str:
     """Table in Markdown: per cent within each distance with 95 % intervals, and median and mean in km.
 
     Parameters
     ----------
     intervals : DataFrame
         From :func:`interval_table`.
+    looks : mapping of (str, str) to str, optional
+        By model and figure, how those are written that stand out, such as ``"**{}**"``.
     """
+    written = {} if looks is None else looks
     lines = [
         f"| model | photos | {' | '.join(f'{km:,} km' for km in metrics.THRESHOLDS_KM)} | median km | mean km |",
         "|---|---:|" + "---:|" * (len(metrics.THRESHOLDS_KM) + 2),
     ]
     for row in intervals.to_dict("records"):
-        shares = []
-        for share in metrics.SHARES:
-            low, high = 100 * row[f"{share}_low"], 100 * row[f"{share}_high"]
-            interval = f" [{low:.1f}, {high:.1f}]" if low <= high else ""  # none for the photos of a single author
-            shares.append(f"{100 * row[share]:.1f}{interval}")
-        middle, mean = (f"{row[figure]:,.0f}" for figure in ("median_km", "mean_km"))
-        lines.append(f"| {row['model']} | {row['photos']:,} | {' | '.join(shares)} | {middle} | {mean} |")
+        cells = []
+        for figure in metrics.FIGURES:
+            is_share = figure in metrics.SHARES
+            text = f"{100 * row[figure]:.1f}" if is_share else f"{row[figure]:,.0f}"
+            low, high = 100 * row[f"{figure}_low"], 100 * row[f"{figure}_high"]
+            # None for the photos of a single author.
+            interval = f" [{low:.1f}, {high:.1f}]" if is_share and low <= high else ""
+            cells.append(written.get((row["model"], figure), "{}").format(text) + interval)
+        lines.append(f"| {_cell(row['model'])} | {row['photos']:,} | {' | '.join(cells)} |")
     caption = "Per cent of the photos within each great-circle distance, with 95 % intervals bootstrapped over authors."
     return "\n".join([*lines, "", caption, ""])
 
@@ -276,7 +322,7 @@ def differences_markdown(differences: pd.DataFrame) -> str:
     Parameters
     ----------
     differences : DataFrame
-        From :func:`paired_differences`.
+        From :func:`paired_differences`. If it has a column ``significant``, that decides what is bold.
     """
     if differences.empty:
         return "One model: there is none to compare it with.\n"
@@ -288,20 +334,30 @@ def differences_markdown(differences: pd.DataFrame) -> str:
         "median km",
         "mean km",
     ]
+    bold, meaning = "excludes_0", "they exclude 0"
+    if "significant" in differences:
+        bold, meaning = "significant", "a difference is significant at 5 %, by Holm's correction for each column"
     lines = [f"| {' | '.join(headings)} |", "|---|---|---:|" + "---:|" * len(metrics.FIGURES)]
     for (model, other), rows in differences.groupby(["model", "other"], sort=False):
-        cells = [_difference(row) for row in rows.to_dict("records")]
-        lines.append(f"| {model} | {other} | {rows['photos'].iloc[0]:,} | {' | '.join(cells)} |")
+        cells = [_difference(row, bold) for row in rows.to_dict("records")]
+        lines.append(
+            f"| {_cell(str(model))} | {_cell(str(other))} | {rows['photos'].iloc[0]:,} | {' | '.join(cells)} |"
+        )
     caption = (
         "Figures of the model minus those of the one it is compared with, on the photos that both have: percentage "
-        "points, and km for median and mean. 95 % intervals bootstrapped over authors; bold where they exclude 0."
+        f"points, and km for median and mean. 95 % intervals bootstrapped over authors; bold where {meaning}."
     )
     return "\n".join([*lines, "", caption, ""])
 
 
-def _difference(row: Mapping[Any, Any]) -> str:
+def _difference(row: Mapping[Any, Any], bold: str) -> str:
     is_share = row["figure"] in metrics.SHARES
     difference, low, high = ((100 if is_share else 1) * row[column] for column in ("difference", "low", "high"))
     form = "+.1f" if is_share else "+,.0f"
     interval = f" [{low:{form}}, {high:{form}}]" if low <= high else ""  # none for the photos of a single author
-    return f"**{difference:{form}}**{interval}" if row["excludes_0"] else f"{difference:{form}}{interval}"
+    return f"**{difference:{form}}**{interval}" if row[bold] else f"{difference:{form}}{interval}"
+
+
+def _cell(name: str) -> str:
+    """A model's name as the text of one cell of a table in Markdown."""
+    return re.sub(r"([|<])", r"\\\1", " ".join(name.split()))

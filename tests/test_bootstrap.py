@@ -131,8 +131,47 @@ def test_paired_differences_equal_plainly_judging_both_models_on_the_same_drawn_
     np.testing.assert_allclose(table["low"], low, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(table["high"], high, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(table["difference"], figures_of(models["one"]) - figures_of(models["two"]))
+    contrary = np.minimum((np.array(plain) <= 0).sum(axis=0), (np.array(plain) >= 0).sum(axis=0))
+    np.testing.assert_allclose(table["p_value"], np.minimum(2 * (contrary + 1) / 51, 1))
     assert table["excludes_0"].tolist() == [bool(lo > 0 or hi < 0) for lo, hi in zip(low, high, strict=True)]
     assert table["excludes_0"].any()
+
+
+@given(st.integers(0, 2**32), st.floats(0.5, 2), st.integers(1, 120))
+@settings(max_examples=40, deadline=None)
+def test_a_p_value_below_5_per_cent_goes_with_an_interval_that_excludes_0(seed, worse, resamples):
+    distance, author = errors_by_author(2, 20, np.random.default_rng(seed))
+    models = {"one": distance, "two": np.minimum(distance * worse * np.linspace(0.5, 1.5, 40), 20_000)}
+    table = bootstrap.paired_differences(models, author, resamples, seed=7)
+    assert table["p_value"].between(min(2 / (resamples + 1), 1), 1).all()
+    assert table.loc[table["p_value"] < 0.05, "excludes_0"].all()
+
+
+def test_between_equal_models_p_values_are_small_as_often_as_they_say():
+    rng = np.random.default_rng(11)
+    found = []
+    for _ in range(200):
+        typical = np.repeat(rng.lognormal(6, 1, 40), 3)  # authors differ, and models do not
+        models = {name: typical * rng.lognormal(0, 1, 120) for name in ("one", "two")}
+        table = bootstrap.paired_differences(models, np.repeat(np.arange(40), 3), 100, seed=7)
+        found.append(table.set_index("figure").loc["within_750km", "p_value"])
+    assert 0.01 < np.mean(np.array(found) < 0.05) < 0.1
+    assert 0.4 < np.mean(np.array(found) < 0.5) < 0.6
+
+
+@given(st.lists(st.one_of(st.floats(0, 1), st.just(np.nan)), max_size=8), st.randoms(use_true_random=False))
+def test_holm_rejects_step_by_step_what_it_should(p_values, random):
+    corrected = bootstrap.holm(p_values)
+    known = sorted(p for p in p_values if not np.isnan(p))
+    for level in (0.01, 0.05, 0.3):
+        # Plainly: the smallest is tested at level / n, the next at level / (n - 1), until one fails.
+        passed = 0
+        while passed < len(known) and known[passed] * (len(known) - passed) <= level:
+            passed += 1
+        assert (corrected <= level).sum() == passed
+    np.testing.assert_array_equal(np.isnan(corrected), np.isnan(np.array(p_values, dtype=float)))
+    order = random.sample(range(len(p_values)), len(p_values))
+    np.testing.assert_array_equal(bootstrap.holm([p_values[number] for number in order]), corrected[order])
 
 
 def test_a_pair_is_told_apart_where_the_intervals_of_its_models_overlap():
@@ -169,6 +208,7 @@ def test_a_model_does_not_differ_from_itself_and_an_exchanged_pair_only_in_sign(
     same = bootstrap.paired_differences({"a": models["one"], "b": models["one"]}, author, 20, seed=7)
     assert (same[["difference", "low", "high"]] == 0).all(axis=None)
     assert not same["excludes_0"].any()
+    assert (same["p_value"] == 1).all()
     there = bootstrap.paired_differences(models, author, 20, seed=7)
     back = bootstrap.paired_differences({"two": models["two"], "one": models["one"]}, author, 20, seed=7)
     np.testing.assert_allclose(back[["difference", "low", "high"]], -there[["difference", "high", "low"]], atol=1e-9)
@@ -186,7 +226,7 @@ def test_a_pair_is_compared_on_the_photos_that_both_have():
 
 def test_pairs_of_one_author_have_no_interval_and_one_model_has_no_pair():
     table = bootstrap.paired_differences({"a": [1.0, 2.0], "b": [2.0, 3.0]}, ["ann", "ann"], seed=7)
-    assert table[["low", "high"]].isna().all(axis=None)
+    assert table[["low", "high", "p_value"]].isna().all(axis=None)
     assert not table["excludes_0"].any()
     assert "nan" not in bootstrap.differences_markdown(table)
     alone = bootstrap.paired_differences({"a": [1.0, 2.0]}, ["ann", "bob"], seed=7)
@@ -220,3 +260,18 @@ def test_the_markdown_of_differences_is_bold_where_an_interval_excludes_0():
         "| near | far | 20 | +0.0 [+0.0, +0.0] | **+100.0** [+100.0, +100.0] | **+100.0** [+100.0, +100.0] "
         "| +0.0 [+0.0, +0.0] | +0.0 [+0.0, +0.0] | **-290** [-290, -290] | **-290** [-290, -290] |"
     )
+
+
+def test_markdown_shows_names_with_bars_and_what_stands_out_and_bold_can_be_what_is_significant():
+    authors = [f"author {number}" for number in range(20)]
+    models = {"near | <b>": np.full(20, 10.0), "far": np.full(20, 300.0)}
+    table = bootstrap.interval_table(models, authors, 20, seed=7)
+    looks = {("near | <b>", "within_25km"): "**{}**", ("far", "mean_km"): "{}?"}
+    *_, near, far, _, _ = bootstrap.markdown(table, looks).splitlines()
+    assert near.startswith(r"| near \| \<b> | 20 | 0.0 [0.0, 0.0] | **100.0** [100.0, 100.0] | 100.0 [100.0, 100.0] |")
+    assert far.endswith("| 300 | 300? |")
+    differences = bootstrap.paired_differences(models, authors, 20, seed=7)
+    text = bootstrap.differences_markdown(differences.assign(significant=differences["figure"] == "median_km"))
+    assert text.splitlines()[2].count("**") == 2
+    assert "**-290** [-290, -290] | -290 [-290, -290] |" in text
+    assert "bold where a difference is significant at 5 %, by Holm's correction for each column." in text
