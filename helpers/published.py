@@ -5,7 +5,7 @@ and the distance stated. After the last row there may be a summary: a heading an
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,6 +41,14 @@ _PLACES = ["latitude", "longitude", "predicted_latitude", "predicted_longitude"]
 _LIMITS = {"gt_lat": 90, "predicted_lat": 90, "gt_long": 180, "predicted_long": 180}
 _AUTHOR = r"_(?P<author>[0-9]+@N[0-9]+)(?:\.[A-Za-z]+)?$"
 _FILL = ' \t",'
+_SUFFIX = r"\.(?i:jpe?g|png|webp|tiff?|bmp)$"  # of a photo
+_FOLDERS = r"^.*[/\\]"
+_OTHER_KINDS = {
+    b"\x1f\x8b": "is packed with gzip: unpack it",
+    b"PK\x03\x04": "is a workbook of a spreadsheet or a zip: save its sheet as CSV in UTF-8, or unpack it",
+    b"\xd0\xcf\x11\xe0": "is a workbook of a spreadsheet: save its sheet as CSV in UTF-8",
+}
+"""What files that are no CSV begin with, and what to do."""
 _MOST_BYTES = 1 << 28  # two and a half million photos
 _SAME_PLACE_KM = 0.1  # published coordinates are rounded; farther apart they are two truths
 _KM_PER_DEGREE = np.pi * metrics.EARTH_RADIUS_KM / 180
@@ -80,7 +88,11 @@ def files(predictions: str | Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise ValueError(f"there is no file or folder {str(path)!r}: give one with the predictions of models, {form}")
-    csv_files = [file for file in path.glob("*.csv") if file.is_file() and not file.name.startswith(".")]
+    csv_files = [
+        file
+        for file in path.iterdir()
+        if file.suffix.lower() == ".csv" and file.is_file() and not file.name.startswith(".")
+    ]
     found = sorted(csv_files, key=lambda file: file.name)  # paths themselves sort by the platform's rules
     if not found:
         raise ValueError(f"the folder {str(path)!r} has no file that ends in .csv: give one that holds {form}")
@@ -93,24 +105,30 @@ def read(file: Path) -> Predictions:
     Parameters
     ----------
     file : Path
-        In the published form: text in UTF-8 with commas, the headings `COLUMNS` in any order, with or without others
-        beside them, a row for each photo, and where there is one the summary after the last.
+        In the published form: text in UTF-8 with commas, the headings `COLUMNS` in any order and case, with or without
+        others beside them, a row for each photo, and where there is one the summary after the last.
 
     Raises
     ------
     ValueError
-        If the file is no such table, a column is missing, a photo comes twice, or a coordinate is none. The message
-        names the file, and the line where it is one line's fault.
+        If the file is no such table, a column is missing, a photo comes twice, a coordinate is none, or columns look
+        exchanged. The message names the file, and the line where it is one line's fault.
     """
     lines = pa.array(_text(file).split("\n"))
     # Spreadsheets fill blank lines up with commas.
     blank = pc.equal(pc.utf8_trim_whitespace(pc.utf8_trim(lines, _FILL)), "").to_numpy(zero_copy_only=False)
     if blank.all():
         raise ValueError(f"{file} is empty: give a file with the columns {', '.join(COLUMNS)}")
-    heading = int(np.argmin(blank))
-    columns = _columns(lines[heading].as_py(), file)
     starts = pc.starts_with(pc.utf8_ltrim(lines, _FILL), next(iter(SUMMARY)), ignore_case=True)
     end = pc.index(starts, True).as_py()
+    heading = int(np.argmin(blank))
+    if lines[heading].as_py().startswith("sep=") and not blank[heading + 1 :].all():  # written for a spreadsheet
+        heading += 1 + int(np.argmin(blank[heading + 1 :]))
+    if end == heading:
+        raise ValueError(
+            f"{file}, line {end + 1}: a summary stands before the headings. Move it to the end or remove it"
+        )
+    columns = _columns(lines[heading].as_py(), file)
     end = len(lines) if end < 0 else end
     number = np.flatnonzero(~blank)
     in_summary = number[number >= end]
@@ -123,6 +141,7 @@ def read(file: Path) -> Predictions:
     rows.insert(0, "id", fields["img_id"])
     _check_ids(rows["id"], file, number)
     _check_coordinates(rows, file, number)
+    _refuse_exchanged(rows, file)
     rows["author"] = _authors(rows["id"])
     rows["distance_km"] = metrics.great_circle_km(*(rows[name] for name in _PLACES))
     rows = rows[["id", "author", *_PLACES, "distance_km", "stated_km"]].sort_values("id", ignore_index=True)
@@ -138,8 +157,21 @@ def read_all(predictions: str | Path) -> dict[str, Predictions]:
     ------
     ValueError
         If a file cannot be read, two models share no photo, or they disagree about where a photo was taken.
+
+    Notes
+    -----
+    A photo has the id that the first file with it gives it, where others name it with or without its suffix or folders
+    (:func:`matched`).
     """
-    found = {file.stem: read(file) for file in files(predictions)}
+    found: dict[str, Predictions] = {}
+    known = pd.Series(dtype=object)
+    for file in files(predictions):
+        if file.stem in found:
+            raise ValueError(f"{found[file.stem].file} and {file.name} would have the same name: rename one")
+        each = read(file)
+        ids = matched(each.rows["id"], known).fillna(each.rows["id"])
+        known = pd.concat([known, ids]).drop_duplicates()
+        found[file.stem] = each._replace(rows=each.rows.assign(id=ids).sort_values("id", ignore_index=True))
     rows = pd.concat([predictions.rows.assign(model=model) for model, predictions in found.items()], ignore_index=True)
     has_photo = rows.pivot_table(index="id", columns="model", aggfunc="size", fill_value=0)[list(found)].to_numpy()
     apart = np.argwhere(has_photo.T @ has_photo == 0)
@@ -159,6 +191,55 @@ def read_all(predictions: str | Path) -> dict[str, Predictions]:
     return found
 
 
+def matched(ids: pd.Series, known: pd.Series) -> pd.Series:
+    """What other ids of the same photos are: equal ones, or else those that differ in a photo's suffix or in folders.
+
+    Parameters
+    ----------
+    ids, known : Series of str
+        Each without duplicates.
+
+    Returns
+    -------
+    Series
+        In the order of `ids`: one of `known`, or missing. None of `known` comes twice: where a name without suffix or
+        folders could be two photos, it is none. An id with folders can be one without, but not one with other folders.
+
+    Examples
+    --------
+    >>> ids = pd.Series(["1.jpg", "set/2.JPG", "set/3", "4.jpg"])
+    >>> matched(ids, pd.Series(["1", "2.jpg", "other/3"])).fillna("").tolist()
+    ['1', '2.jpg', '', '']
+    """
+    found = pd.Series(ids.where(ids.isin(known), None).to_numpy(dtype=object), index=ids.to_numpy(dtype=object))
+    for ours, theirs in ((_stems, _stems), (_without_folders, _stems_of_plain), (_stems_of_plain, _without_folders)):
+        one, two = _by_unique_key(ids, ours), _by_unique_key(known, theirs)
+        one, two = one[one.map(found).isna()], two[~two.isin(found)]
+        shared = one.index.intersection(two.index)
+        found[one[shared]] = two[shared].to_numpy()
+    return found.reset_index(drop=True)
+
+
+def _stems(names: pd.Series) -> pd.Series:
+    return names.str.replace(_SUFFIX, "", regex=True)
+
+
+def _stems_of_plain(names: pd.Series) -> pd.Series:
+    return _stems(names[~names.str.contains(_FOLDERS)])
+
+
+def _without_folders(names: pd.Series) -> pd.Series:
+    return _stems(names[names.str.contains(_FOLDERS)]).str.replace(_FOLDERS, "", regex=True)
+
+
+def _by_unique_key(names: pd.Series, key: Callable[[pd.Series], pd.Series]) -> pd.Series:
+    """Names by their keys, but those that share one."""
+    names = names.reset_index(drop=True).astype(object)
+    keys = key(names)
+    keys = keys[~keys.duplicated(keep=False)]
+    return names[keys.index].set_axis(keys.to_numpy())
+
+
 def read_truth(truth: str | Path) -> photo_tables.PhotoTable:
     """Table that says where the photos were taken, see `photo_tables.read`; without rows where none is given."""
     if not str(truth).strip():
@@ -175,7 +256,7 @@ def authors(published: Mapping[str, Predictions], truth: pd.DataFrame) -> pd.Ser
     """Author of every photo by id: the one that its id ends in, else that of the truth, else empty."""
     rows = pd.concat([predictions.rows[["id", "author"]] for predictions in published.values()])
     rows = rows.drop_duplicates("id").sort_values("id", ignore_index=True)
-    known = truth["author"].astype(str).set_axis(_keys(truth["id"])).reindex(_keys(rows["id"])).fillna("")
+    known = truth.set_index("id")["author"].astype(str).reindex(matched(rows["id"], truth["id"])).fillna("")
     author = rows["author"].where(rows["author"] != "", known.to_numpy())
     return author.set_axis(rows["id"])
 
@@ -249,7 +330,7 @@ def truth_differences(published: Mapping[str, Predictions], truth: pd.DataFrame)
     ----------
     published : mapping of str to Predictions
     truth : DataFrame
-        ``id, latitude, longitude``, as `photo_tables.read` gives them; ids match with or without a photo's suffix.
+        ``id, latitude, longitude``, as `photo_tables.read` gives them; ids match as in :func:`matched`.
 
     Returns
     -------
@@ -265,9 +346,10 @@ def truth_differences(published: Mapping[str, Predictions], truth: pd.DataFrame)
         If the truth has rows, and none is of a photo of the predictions.
     """
     rows = pd.concat([predictions.rows for predictions in published.values()]).drop_duplicates("id")
-    rows = rows[["id", "latitude", "longitude"]].assign(key=_keys(rows["id"]))
-    known = truth[["latitude", "longitude"]].add_prefix("truth_").assign(key=_keys(truth["id"]))
-    both = rows.merge(known.astype({"key": rows["key"].dtype}), on="key").drop(columns="key")
+    rows = rows[["id", "latitude", "longitude"]].reset_index(drop=True)
+    known = truth.set_index("id")[["latitude", "longitude"]].add_prefix("truth_")
+    rows["key"] = matched(rows["id"], truth["id"])
+    both = rows.dropna(subset="key").join(known.astype(np.float64), on="key").drop(columns="key")
     if both.empty and len(truth):
         raise ValueError(
             f"the truth has none of the photos of the predictions, such as {rows['id'].iloc[0]!r}: it has "
@@ -298,6 +380,9 @@ def _text(file: Path) -> str:
         raise ValueError(
             f"{file} has more than {_MOST_BYTES >> 20} MiB, which no table of a test set has: leave it out"
         )
+    for start, problem in _OTHER_KINDS.items():
+        if data.startswith(start):
+            raise ValueError(f"{file} {problem}")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -309,15 +394,15 @@ def _text(file: Path) -> str:
 
 
 def _columns(heading: str, file: Path) -> list[str]:
-    columns = _split(heading)
+    columns = [name.lower() for name in _split(heading)]
     form = f"the published form has {', '.join(COLUMNS)}"
     other = next((name for separator, name in ((";", "semicolons"), ("\t", "tabs")) if separator in heading), "")
     if len(columns) == 1 and other:
         raise ValueError(f"{file} has {other} between its columns: export it with commas, and points in its numbers")
     missing = [name for name in COLUMNS if name not in columns]
     if missing:
-        shown = ", ".join(columns) if len(heading) < 500 else f"{heading[:100]}…"
-        raise ValueError(f"{file} has no column {', '.join(missing)}: {form}. It has: {shown}")
+        shown = ", ".join(_split(heading)) if len(heading) < 500 else f"{heading[:100]}…"
+        raise ValueError(f"{file} has no column {', '.join(missing)}: {form}. Name its columns so. It has: {shown}")
     twice = [name for name in COLUMNS if columns.count(name) > 1]
     if twice:
         raise ValueError(f"{file} has the column {', '.join(twice)} twice: {form}. Remove one")
@@ -395,6 +480,14 @@ def _check_ids(ids: pd.Series, file: Path, number: NDArray[np.intp]) -> None:
             f"{file} has photo {photo!r} in lines {lines[0]} and {lines[1]}, and {again.sum()} rows of photos that "
             "came before: leave one of each, and give the predictions of each model a file of their own"
         )
+    odd = pc.match_substring_regex(pa.array(ids, type=pa.string()), r'["\x00-\x1f\x7f\x{2028}\x{2029}]')
+    strange = odd.to_numpy(zero_copy_only=False)
+    if strange.any():
+        first = int(np.argmax(strange))
+        raise ValueError(
+            f"{file}, line {number[first] + 1}: img_id is {ids[first]!r}, which has a quote or a control character in "
+            "it: mend it"
+        )
 
 
 def _check_coordinates(rows: pd.DataFrame, file: Path, number: NDArray[np.intp]) -> None:
@@ -413,6 +506,36 @@ def _check_coordinates(rows: pd.DataFrame, file: Path, number: NDArray[np.intp])
                 f"{file}, line {number[first] + 1}: photo {rows['id'][first]!r} has {name} "
                 f"{rows[_NAMES[name]][first]}, which lies off the Earth: it must be from -{limit} to {limit} degrees"
             )
+    negative = (rows["stated_km"] < 0).to_numpy()
+    if negative.any():
+        first = int(np.argmax(negative))
+        raise ValueError(
+            f"{file}, line {number[first] + 1}: great_circle_distance is {rows['stated_km'][first]}: no distance is "
+            "negative; mend it"
+        )
+
+
+def _refuse_exchanged(rows: pd.DataFrame, file: Path) -> None:
+    """Raise ``ValueError`` if the stated distances are those of exchanged latitudes and longitudes.
+
+    Nothing else tells of that where all longitudes are within ±90°, as in Europe.
+    """
+    if _share_as_stated(rows) > 0.5:
+        return
+    pairs = {"gt_lat and gt_long": _PLACES[:2], "predicted_lat and predicted_long": _PLACES[2:]}
+    for headings, places in {**pairs, " and ".join(pairs): _PLACES}.items():
+        exchanged = rows.rename(columns=dict(zip(places, [places[n ^ 1] for n in range(len(places))], strict=True)))
+        if (exchanged[[_PLACES[0], _PLACES[2]]].abs() <= 90).all(axis=None) and _share_as_stated(exchanged) > 0.95:
+            raise ValueError(
+                f"{file} states the distances that its coordinates have with the headings {headings} exchanged: "
+                "exchange them"
+            )
+
+
+def _share_as_stated(rows: pd.DataFrame) -> float:
+    """Share of the photos whose distance is the stated one to the kilometre."""
+    computed = metrics.great_circle_km(*(rows[name] for name in _PLACES))
+    return float((np.abs(computed - rows["stated_km"]) <= 1).mean())
 
 
 def _half_unit(texts: pd.Series | Sequence[str]) -> float:
@@ -423,8 +546,3 @@ def _half_unit(texts: pd.Series | Sequence[str]) -> float:
     after_point = pc.replace_substring_regex(pa.array(texts, type=pa.string()), r"^[^.]*\.?([0-9]*).*$", r"\1")
     decimals = pc.utf8_length(after_point).to_numpy()
     return 0.5 * 10.0 ** -int(np.quantile(decimals, 0.5, method="higher"))
-
-
-def _keys(ids: pd.Series) -> pd.Series:
-    """Ids without the suffix of a photo, because published tables have both."""
-    return photo_tables.ids(ids.astype(str))

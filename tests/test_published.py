@@ -1,6 +1,9 @@
 """Published predictions give the published table; what files state is checked; no other file is taken for one."""
 
+import gzip
+import io
 import os
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -177,6 +180,144 @@ def test_a_file_that_a_spreadsheet_saved_is_as_good(folder, tmp_path):
         published.read(file)
 
 
+def packed(content):
+    """A zip as the workbook of a spreadsheet is one."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as file:
+        file.writestr("xl/worksheets/sheet1.xml", content)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.upper().replace(".JPG", ".jpg").replace("_AB_", "_ab_"),
+        lambda text: "sep=,\n" + text,
+        lambda text: text.replace(",", " , "),
+        lambda text: "\ufeff" + text.replace("\n", "\r\n\r\n"),
+        lambda text: "\n".join(line + "," for line in text.splitlines()),
+        lambda text: "\n".join(f"{number},{line}" for number, line in enumerate(text.splitlines())).replace(
+            "0,", ",", 1
+        ),
+    ],
+    ids=["headings in capitals", "separator named", "blanks", "mark and blank lines", "last comma", "rows numbered"],
+)
+def test_a_file_that_another_program_wrote_is_as_good(tmp_path, change):
+    rows = photos(20)
+    plain = published.read(write(tmp_path / "plain.csv", rows))
+    file = tmp_path / "changed.csv"
+    file.write_text(change(rows.to_csv(index=False)), encoding="utf-8")
+    pd.testing.assert_frame_equal(published.read(file).rows, plain.rows)
+
+
+def edit(rows, column, value):
+    """Rows of which the fourth, in line 5, has another value."""
+    changed = rows.astype(object)
+    changed.loc[3, column] = value
+    return changed.to_csv(index=False)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (lambda rows: gzip.compress(rows.to_csv(index=False).encode()), r"model\.csv is packed with gzip: unpack it"),
+        (lambda rows: packed("<x/>"), "is a workbook of a spreadsheet or a zip: save its sheet as CSV in UTF-8, or"),
+        (lambda rows: b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is a workbook of a spreadsheet: save its sheet as CSV"),
+        (lambda rows: stated_summary(rows) + rows.to_csv(index=False), "line 2: a summary stands before the headings"),
+        (
+            lambda rows: rows.to_csv(index=False) + 2 * stated_summary(rows),
+            "line 46: there are lines after the summary",
+        ),
+        (lambda rows: rows.to_csv(index=False) + rows.to_csv(index=False), "line 42: gt_lat is 'gt_lat', which is no"),
+        (lambda rows: "sep=;\n" + rows.to_csv(index=False, sep=";", decimal=","), "has semicolons between its columns"),
+        (lambda rows: rows.to_csv(index=False, decimal=","), "line 2, has 11 values for 6 columns: mend it"),
+        (lambda rows: rows.assign(GT_LAT=1).to_csv(index=False), "has the column gt_lat twice"),
+        (lambda rows: edit(rows, "gt_lat", "\u22123.5"), "line 5: gt_lat is '\u22123.5', which is no number: mend it"),
+        (
+            lambda rows: edit(rows, "great_circle_distance", -3),
+            "line 5: great_circle_distance is -3.0: no distance is neg",
+        ),
+        (lambda rows: edit(rows, "img_id", 'a"b.jpg'), """line 5: img_id is 'a""b.jpg', which has a quote"""),
+        (
+            lambda rows: edit(rows, "img_id", "a\u2028b.jpg"),
+            "line 5: img_id is .*, which has a quote or a control char",
+        ),
+        (lambda rows: edit(rows, "img_id", "caf\u00e9").encode("latin-1"), "line 5, is not text in UTF-8"),
+        (
+            lambda rows: rows.rename(columns={"img_id": "id"}).to_csv(index=False),
+            "no column img_id: .* Name its columns",
+        ),
+    ],
+)
+def test_what_other_programs_write_is_refused_with_file_line_and_remedy(tmp_path, content, message):
+    written = content(photos(40))
+    file = tmp_path / "model.csv"
+    file.write_bytes(written if isinstance(written, bytes) else written.encode())
+    with pytest.raises(ValueError, match=message) as error:
+        published.read(file)
+    assert str(error.value).startswith(str(file))
+
+
+@pytest.mark.parametrize(
+    ("exchanged", "named"),
+    [
+        ([("gt_lat", "gt_long")], "gt_lat and gt_long exchanged: exchange them"),
+        ([("predicted_lat", "predicted_long")], "predicted_lat and predicted_long exchanged"),
+        (
+            [("gt_lat", "gt_long"), ("predicted_lat", "predicted_long")],
+            "gt_lat and gt_long and predicted_lat and predicted_long exchanged",
+        ),
+    ],
+)
+def test_exchanged_headings_show_in_the_distances_where_all_coordinates_could_be_either(tmp_path, exchanged, named):
+    rows = photos(40)
+    rows[["gt_long", "predicted_long"]] /= 4  # within 45 degrees, and wrong both ways nowhere
+    rows["predicted_long"] += 2
+    places = [rows[name] for name in ("gt_lat", "gt_long", "predicted_lat", "predicted_long")]
+    rows["great_circle_distance"] = metrics.great_circle_km(*places).round(2)
+    published.read(write(tmp_path / "model.csv", rows))
+    names = {one: two for pair in exchanged for one, two in (pair, pair[::-1])}
+    with pytest.raises(ValueError, match=rf"model\.csv states the distances that its .* headings {named}"):
+        published.read(write(tmp_path / "model.csv", rows.rename(columns=names)))
+    # Distances that are wrong either way are no sign of it.
+    published.read(write(tmp_path / "model.csv", rows.rename(columns=names).assign(great_circle_distance=12)))
+
+
+@pytest.mark.parametrize(
+    ("ids", "known", "found"),
+    [
+        (["a.jpg", "b", "c.JPEG"], ["c", "b.png", "a.jpg"], ["a.jpg", "b.png", "c"]),
+        (["a.jpg", "a.png"], ["a"], ["", ""]),  # which of the two is it?
+        (["a.jpg", "a.png"], ["a.png", "a"], ["", "a.png"]),
+        (["a"], ["a.jpg", "a.png"], [""]),
+        (["x/a.jpg", "y\\b"], ["a", "b.tif"], ["a", "b.tif"]),
+        (["a", "b.jpg"], ["x/a.jpg", "https://host/y/b"], ["x/a.jpg", "https://host/y/b"]),
+        (["x/a", "y/a"], ["a"], ["", ""]),
+        (["x/a"], ["y/a", "z/a"], ["", ]),
+        (["x/a", "a"], ["a.jpg"], ["", "a.jpg"]),
+        (["1.5", "1.6"], ["1.5"], ["1.5", ""]),  # no suffix of a photo
+        ([], ["a"], []),
+        (["a"], [], [""]),
+    ],
+)  # fmt: skip
+def test_ids_match_with_or_without_suffix_and_folders_and_never_two_to_one(ids, known, found):
+    matched = published.matched(pd.Series(ids, dtype=object), pd.Series(known, dtype=object))
+    assert matched.fillna("").tolist() == found
+
+
+def test_models_whose_files_name_the_photos_differently_are_of_the_same_photos(tmp_path):
+    rows = photos(30)
+    write(tmp_path / "a.csv", rows)
+    write(tmp_path / "b.csv", rows.assign(img_id=rows["img_id"].str.removesuffix(".jpg"))[5:])
+    write(tmp_path / "c.csv", rows.assign(img_id="im2gps/" + rows["img_id"])[::-1])
+    models = published.read_all(tmp_path)
+    distance_km = published.distances(models)
+    assert distance_km.index.tolist() == sorted(rows["img_id"])
+    assert distance_km.notna().sum().to_dict() == {"a": 30, "b": 25, "c": 30}
+    assert distance_km["a"].equals(distance_km["c"].rename("a"))
+    assert all(each.rows["id"].is_monotonic_increasing for each in models.values())
+
+
 @pytest.mark.parametrize(
     ("texts", "decimals"),
     [
@@ -295,8 +436,8 @@ def test_files_are_those_of_a_folder_and_none_is_an_error(tmp_path, folder):
     (folder / ".good.csv").write_text("an editor's copy")
     (folder / "README.md").write_text("# Results")
     assert [file.name for file in published.files(folder)] == ["bad.csv", "good.csv"]
-    (folder / "C.csv").write_text("x")
-    assert [file.name for file in published.files(folder)] == ["C.csv", "bad.csv", "good.csv"]
+    (folder / "C.CSV").write_text("x")
+    assert [file.name for file in published.files(folder)] == ["C.CSV", "bad.csv", "good.csv"]
     assert published.files(folder / "good.csv") == [folder / "good.csv"]
     with pytest.raises(ValueError, match=r"predictions is empty: give a file or a folder .* img_id, gt_lat"):
         published.files("")
@@ -329,6 +470,15 @@ def test_models_are_compared_on_the_photos_they_share(tmp_path):
 def test_files_of_two_test_sets_are_refused(folder):
     write(folder / "other.csv", photos(30, first=500))
     with pytest.raises(ValueError, match=r"bad\.csv and other\.csv share no photo: give the files of one test set"):
+        published.read_all(folder)
+
+
+def test_two_files_of_one_name_are_refused(folder, monkeypatch):
+    # Not every file system has good.csv beside good.CSV.
+    monkeypatch.setattr(
+        published, "files", lambda _: [folder / "good.csv", write(folder / "more" / "good.CSV", photos(9))]
+    )
+    with pytest.raises(ValueError, match=r"good\.csv and good\.CSV would have the same name: rename one"):
         published.read_all(folder)
 
 
