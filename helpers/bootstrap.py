@@ -1,7 +1,7 @@
 """How far the accuracies of models would move with other photographers: intervals by resampling authors."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -10,6 +10,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from helpers import metrics
+
+_NUMBERS_AT_ONCE = 1 << 20  # 8 MB
 
 
 def author_bootstrap(distance_km: ArrayLike, author: ArrayLike, resamples: int = 1000, *, seed: int) -> pd.DataFrame:
@@ -200,17 +202,53 @@ def _drawn_figures(
     orders = [np.lexsort((owner, distance)) for distance in distances]
     models = [(distance[order], owner[order]) for distance, order in zip(distances, orders, strict=True)]
     sums = [_author_sums(distance, owner, authors) for distance, owner in models]
+    blocks = [
+        np.stack([_figures(times, *model, sums[number]) for number, model in enumerate(models)])
+        for times in author_draws(authors, resamples, seed, most=_NUMBERS_AT_ONCE // len(owner))
+    ]
+    return np.concatenate(blocks, axis=1)
+
+
+def _figures(
+    times: NDArray[np.float64], distance: NDArray[np.float64], owner: NDArray[np.intp], sums: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """`metrics.FIGURES` of photos, nearest first, for draws in which each author occurs so many times."""
+    # Not BLAS, whose threads change the rounding.
+    photos, total, *hits = np.einsum("da,ca->cd", times, sums)
+    upto = np.cumsum(times[:, owner], axis=1)
+    # Both middle photos of the draw, as the median of an even number is their mean.
+    middle = [(upto <= rank[:, None]).sum(axis=1) for rank in ((photos - 1) // 2, photos // 2)]
+    return np.column_stack([*(hit / photos for hit in hits), distance[middle].mean(axis=0), total / photos])
+
+
+def author_draws(
+    authors: int, resamples: int, seed: int, most: int = _NUMBERS_AT_ONCE
+) -> Iterator[NDArray[np.float64]]:
+    """How often each author occurs in draws of as many authors as there are, with replacement.
+
+    Parameters
+    ----------
+    authors, resamples, seed : int
+    most : int
+        Draws in a block; fewer where a block would have more than a million numbers. It changes no draw.
+
+    Yields
+    ------
+    ndarray of float64, shape (draws, authors)
+        The next block of the draws.
+
+    Examples
+    --------
+    >>> blocks = list(author_draws(3, 5, seed=7, most=2))
+    >>> [len(block) for block in blocks], np.concatenate(blocks).sum(axis=1).tolist()
+    ([2, 2, 1], [3.0, 3.0, 3.0, 3.0, 3.0])
+    """
     rng = np.random.default_rng(seed)
-    for draw in range(resamples):
-        times = np.bincount(rng.integers(authors, size=authors), minlength=authors)
-        for number, (distance, owner) in enumerate(models):
-            # Not BLAS, whose threads change the rounding.
-            photos, total, *hits = np.einsum("a,ca->c", times, sums[number])
-            upto = np.cumsum(times[owner])
-            # Both middle photos of the draw, as the median of an even number is their mean.
-            middle = np.searchsorted(upto, [(upto[-1] - 1) // 2, upto[-1] // 2], side="right")
-            drawn[number, draw] = [*(hit / photos for hit in hits), distance[middle].mean(), total / photos]
-    return drawn
+    most = max(min(most, _NUMBERS_AT_ONCE // authors), 1)
+    for start in range(0, resamples, most):
+        draws = min(most, resamples - start)
+        picked = rng.integers(authors, size=(draws, authors)) + authors * np.arange(draws)[:, None]
+        yield np.bincount(picked.ravel(), minlength=draws * authors).reshape(draws, authors).astype(np.float64)
 
 
 def author_numbers(author: ArrayLike, order: ArrayLike) -> NDArray[np.intp]:

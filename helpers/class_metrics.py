@@ -355,9 +355,8 @@ def _intervals(hits: NDArray[np.float64], owner: NDArray[np.intp], resamples: in
         return np.full((2, len(FIGURES)), np.nan)
     photos = np.bincount(owner)
     right = np.array([np.bincount(owner, weights=row) for row in hits])
-    rng = np.random.default_rng(seed)
-    drawn = np.empty((resamples, len(FIGURES)))
-    for draw in drawn:
-        times = np.bincount(rng.integers(authors, size=authors), minlength=authors)
-        draw[:] = (right * times).sum(axis=1) / (photos * times).sum()
-    return np.quantile(drawn, [0.025, 0.975], axis=0)
+    drawn = [
+        np.einsum("da,ka->dk", times, right) / times.dot(photos)[:, None]
+        for times in bootstrap.author_draws(authors, resamples, seed)
+    ]
+    return np.quantile(np.concatenate(drawn), [0.025, 0.975], axis=0)
