@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -18,11 +19,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
 from matplotlib.path import Path as Outline
-from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import FixedLocator, LogLocator, NullLocator, StrMethodFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from helpers import metrics, places
-from helpers.plots import DOUBLE_COLUMN, GREY, SPLIT_COLORS, finished, styled
+from helpers.plots import DOUBLE_COLUMN, GREY, PALETTE, SPLIT_COLORS, finished, styled
 
 # From right to lost. The last is dark because most photos of a hard test set are lost, and should be seen to be.
 ERROR_COLORS = ("#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#4A1942")
@@ -33,6 +34,12 @@ STATE_COLORS = {
     "no country": "#4A1942",
 }
 _LAND, _SEA = "#DCD9D2", "#F6F8FA"
+
+HEXAGON_KM2 = 500_000  # about Spain
+_FEWEST = {"1 to 4 photos": 1, "5 to 19": 5, "20 or more": 20}
+_SIZES = (0.5, 0.75, 1.0)  # of a hexagon with so many
+_ERRORS = "viridis_r"  # dark is lost, as in the colours above
+_TRUTH, _GUESS = PALETTE[:2]
 
 # Equal Earth (Šavrič, Patterson & Jenny, 2019) keeps areas, so densities on it are honest. Its unit here is the km.
 _EQUAL_EARTH = pyproj.Proj(f"+proj=eqearth +R={metrics.EARTH_RADIUS_KM}")
@@ -132,6 +139,174 @@ def density_map(latitude: ArrayLike, longitude: ArrayLike, title: str = "", *, w
     hexagons.set_norm(norm)
     _color_bar(figure, norm, f"Photos per hexagon of {round(area_km2, -3):,.0f} km²; {len(photos):,} photos in all")
     return finished(figure)
+
+
+@styled
+def median_error_map(
+    latitude: ArrayLike,
+    longitude: ArrayLike,
+    distance_km: ArrayLike,
+    title: str = "",
+    *,
+    width: float = DOUBLE_COLUMN,
+) -> Figure:
+    """World map of how far off guesses are: hexagons of equal area, coloured by the median over the photos in each.
+
+    Parameters
+    ----------
+    latitude, longitude : array_like of float, shape (n,)
+        Where photos were taken, in degrees.
+    distance_km : array_like of float, shape (n,)
+        Great-circle distance of each guess from there. Colours end at 25 and 10,000 km.
+    title : str
+    width : float
+        Of the figure, in inches. Hexagons with few photos are smaller, for their median says little.
+    """
+    photos = project(latitude, longitude)
+    centres, hexagon = np.unique(_hexagon_centres(photos), axis=0, return_inverse=True)
+    distances = pd.Series(np.asarray(distance_km, dtype=np.float64)).groupby(hexagon.ravel())
+    median_km, count = distances.median().to_numpy(), distances.size().to_numpy()
+    size = np.array(_SIZES)[np.searchsorted(list(_FEWEST.values()), count, side="right") - 1]
+    wide = width > 5
+    figure, (axes,) = _maps([title], width, below=0.72 if wide else 0.88)
+    norm = LogNorm(25, 10_000)
+    angle = np.radians(30 + 60 * np.arange(6))
+    corners = _hexagon_spacing_km() / np.sqrt(3) * np.column_stack([np.cos(angle), np.sin(angle)])
+    axes.add_collection(
+        PolyCollection(
+            centres[:, None] + size[:, None, None] * corners,
+            array=median_km,
+            norm=norm,
+            cmap=_ERRORS,
+            edgecolors="white",
+            linewidths=0.3,
+            clip_on=False,
+            zorder=3,
+        )
+    )
+    label = f"Median distance of the guess (km) in hexagons of {HEXAGON_KM2:,} km²; {len(photos):,} photos"
+    label = textwrap.fill(label, 100 if wide else 45)
+    look: dict[str, Any] = {"cmap": _ERRORS, "ticks": (25, 200, 750, 2500, 10_000), "extend": "both"}
+    _color_bar(figure, norm, label, bottom=0.58 if wide else 0.72, **look)
+    entries = [
+        Line2D([], [], color=GREY, marker="h", markersize=6.5 * share, linestyle="none", label=name)
+        for name, share in zip(_FEWEST, _SIZES, strict=True)
+    ]
+    _below(figure, entries, len(entries), "")
+    return finished(figure)
+
+
+@styled
+def photo_gallery(
+    images: Sequence[NDArray[np.uint8]], photos: pd.DataFrame, title: str = "", *, width: float = DOUBLE_COLUMN
+) -> Figure:
+    """Photos, below each a small map of where it was taken and where the guess lies, how far off, and the countries.
+
+    Parameters
+    ----------
+    images : sequence of ndarray of uint8, shape (height, width, 3)
+    photos : DataFrame
+        A row for each image, from :func:`helpers.breakdown.best` or `worst`: ``latitude, longitude,
+        predicted_latitude, predicted_longitude, distance_km, country, guessed_country``.
+    title : str
+    width : float
+        Of the figure, in inches.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many rows as images, or no image.
+    """
+    if len(images) != len(photos) or not len(images):
+        raise ValueError(f"{len(images)} images and {len(photos)} rows: give one row per image, at least one")
+    columns = 8 if width > 5 else 4
+    gap = 0.03 * width / columns  # inches, as all below
+    side = width / columns - 2 * gap
+    size = float(np.clip(side * 6.7, 4.5, 6.5))  # points
+    fitting = int(side * 72 / (size * 0.55))  # characters
+    map_height, caption_height = side * _NORTH_KM / _EAST_KM, 3 * size * 1.25 / 72 + 2 * gap
+    shapes = [np.array(image.shape[:2]) / max(image.shape[:2]) for image in images]
+    rows = [range(start, min(start + columns, len(images))) for start in range(0, len(images), columns)]
+    # Of 4:3 at most: an upright photo would make a row of maps that are far from the others.
+    photo_heights = [side * min(max(shapes[number][0] for number in row), 0.75) for row in rows]
+    head, below = 0.24 if title else 0.04, 0.36 if width > 5 else 0.48
+    height = head + sum(photo_heights) + len(rows) * (map_height + caption_height + 4 * gap) + below
+    figure = plt.figure(figsize=(width, height))
+    top = height - head
+    for row, photo_height in zip(rows, photo_heights, strict=True):
+        under = top - photo_height - gap - map_height
+        for number in row:
+            photo, left = photos.iloc[number], (number - row.start) * width / columns + gap
+            high, wide = shapes[number] * min(side, photo_height / shapes[number][0])
+            axes = _axes(figure, left + (side - wide) / 2, top - photo_height, wide, high)
+            axes.imshow(images[number], aspect="auto", interpolation="antialiased")
+            axes.set_axis_off()
+            _guess_map(_axes(figure, left, under, side, map_height), photo)
+            lines = (_in_km(photo["distance_km"]), photo["country"], f"→ {photo['guessed_country']}")
+            figure.text(
+                (left + side / 2) / width,
+                (under - gap) / height,
+                "\n".join(line if len(line) <= fitting else f"{line[: fitting - 1].rstrip()}…" for line in lines),
+                fontsize=size,
+                ha="center",
+                va="top",
+                linespacing=1.1,
+            )
+        top = under - caption_height - 3 * gap
+    entries = [
+        _dot(_TRUTH, "true place"),
+        _dot(_GUESS, "guess"),
+        Line2D([], [], color=GREY, linewidth=0.8, label="great circle"),
+    ]
+    entries[0].set(markerfacecolor="none", markersize=4.5)
+    entries[1].set(marker="X")
+    _below(figure, entries, 3, "Below each map: how far off, the true country, and the one that the guess lies in.")
+    figure.text(0.06 / width, 1 - 0.06 / height, title, fontsize=8.5, va="top")
+    return finished(figure)
+
+
+def _axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
+    """Axes at a place that is given in inches."""
+    across, up = figure.get_size_inches()
+    return figure.add_axes((left / across, bottom / up, width / across, height / up))
+
+
+def _guess_map(axes: Axes, photo: pd.Series) -> None:
+    """A map of an inch with the true place of a photo, the guess, and the great circle between them."""
+    world_map(axes, small=True)
+    coordinates = photo[["latitude", "longitude", "predicted_latitude", "predicted_longitude"]].to_numpy(np.float64)
+    lines = [project(*piece.T) for piece in great_circle_arc(*coordinates)]
+    axes.add_collection(LineCollection(lines, colors=GREY, linewidths=0.7, zorder=6))
+    (x, y), (guess_x, guess_y) = project(coordinates[::2], coordinates[1::2])
+    look: dict[str, Any] = {"marker": "X", "color": _GUESS, "edgecolors": "white", "linewidths": 0.3}
+    axes.scatter(guess_x, guess_y, s=13, clip_on=False, zorder=7, **look)
+    axes.scatter(x, y, s=18, facecolors="none", edgecolors=_TRUTH, linewidths=1, clip_on=False, zorder=8)
+
+
+def _in_km(distance_km: float) -> str:
+    """Distance as a caption has it.
+
+    Examples
+    --------
+    >>> _in_km(0.04), _in_km(3.14159), _in_km(9711.7)
+    ('< 0.1 km', '3.1 km', '9,712 km')
+    """
+    if distance_km < 0.1:
+        return "< 0.1 km"
+    return f"{distance_km:.1f} km" if distance_km < 9.95 else f"{distance_km:,.0f} km"
+
+
+def _hexagon_spacing_km() -> float:
+    """Distance between the centres of neighbouring hexagons."""
+    return float(np.sqrt(2 * HEXAGON_KM2 / np.sqrt(3)))
+
+
+def _hexagon_centres(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Centre of the hexagon that each position on the map lies in: the nearest point of two interleaved grids."""
+    step = _hexagon_spacing_km() * np.array([1, np.sqrt(3)])
+    corner, middle = np.round(positions / step) * step, (np.floor(positions / step) + 0.5) * step
+    to_corner, to_middle = (((positions - centre) ** 2).sum(axis=1) for centre in (corner, middle))
+    return np.where((to_corner <= to_middle)[:, None], corner, middle)
 
 
 @styled
@@ -280,24 +455,27 @@ def cells_map(
         axes.add_collection(
             PathCollection(_land(), facecolors="none", edgecolors="black", linewidths=0.12, alpha=0.6, zorder=4)
         )
-    where = {"middle": 0.75, "bottom": 0.95, "width": 0.4} if free_quarter else {}
+    where: dict[str, Any] = {"middle": 0.75, "bottom": 0.95, "width": 0.4} if free_quarter else {}
     _color_bar(figure, norm, "Training photos per cell", **where)
     return finished(figure)
 
 
-def world_map(axes: Axes) -> None:
+def world_map(axes: Axes, *, small: bool = False) -> None:
     """Draw the base of every map: sea, land with its borders, graticule every 30 degrees, Equal Earth projection.
 
-    Draw on it with :func:`project`; units are kilometres at the equator.
+    Draw on it with :func:`project`; units are kilometres at the equator. A small one, of an inch, has the land alone.
     """
     meridian = np.linspace(-90, 90, 91)
     edge = np.concatenate([project(meridian, -180), project(meridian[::-1], 180)])
     axes.add_patch(Polygon(edge, facecolor=_SEA, edgecolor="none", zorder=0))
     lines = [project(meridian, longitude) for longitude in range(-150, 180, 30)]
     lines += [project(latitude, [-180, 180]) for latitude in range(-60, 90, 30)]
-    axes.add_collection(LineCollection(lines, colors="#DFE4E8", linewidths=0.35, zorder=1))
-    axes.add_collection(PathCollection(_land(), facecolors=_LAND, edgecolors="white", linewidths=0.25, zorder=2))
-    axes.add_patch(Polygon(edge, facecolor="none", edgecolor="#A9B0B6", linewidth=0.6, zorder=5))
+    if small:
+        axes.add_collection(PathCollection(_plain_land(), facecolors=_LAND, edgecolors="none", zorder=2))
+    else:
+        axes.add_collection(LineCollection(lines, colors="#DFE4E8", linewidths=0.35, zorder=1))
+        axes.add_collection(PathCollection(_land(), facecolors=_LAND, edgecolors="white", linewidths=0.25, zorder=2))
+    axes.add_patch(Polygon(edge, facecolor="none", edgecolor="#A9B0B6", linewidth=0.3 if small else 0.6, zorder=5))
     axes.set(aspect="equal", xlim=(-1.005 * _EAST_KM, 1.005 * _EAST_KM), ylim=(-1.01 * _NORTH_KM, 1.01 * _NORTH_KM))
     axes.set_axis_off()
 
@@ -440,13 +618,20 @@ def _land() -> tuple[Outline, ...]:
 
 
 @cache
+def _plain_land() -> tuple[Outline, ...]:
+    """Land on a map of an inch: coasts without borders, and no island that would be less than a dot."""
+    land = shapely.get_parts(shapely.union_all(shapely.make_valid(places.outlines().geometry.to_numpy())))
+    return _outlines(land[shapely.area(land) > 2], coarsest_km=60)  # square degrees
+
+
+@cache
 def _regions() -> tuple[Outline, ...]:
     """Outlines of the regions on the map."""
     return _outlines(places.regions().geometry.to_numpy())
 
 
-def _outlines(shapes: NDArray[np.object_]) -> tuple[Outline, ...]:
-    """Shapes on the map, as fine as 200 dpi can show."""
+def _outlines(shapes: NDArray[np.object_], coarsest_km: float = 6) -> tuple[Outline, ...]:
+    """Shapes on the map, by default as fine as 200 dpi can show."""
     # Before projecting, points along the edge of the map, which is straight in degrees and curved in Equal Earth.
     degrees = shapely.segmentize(shapes, 2)
     flat = shapely.transform(degrees, lambda xy: project(xy[:, 1], xy[:, 0]))
@@ -454,7 +639,7 @@ def _outlines(shapes: NDArray[np.object_]) -> tuple[Outline, ...]:
         Outline.make_compound_path(
             *(Outline(ring.coords, closed=True) for ring in shapely.get_rings(shapely.get_parts(shape)))
         )
-        for shape in shapely.normalize(shapely.simplify(flat, 6))
+        for shape in shapely.normalize(shapely.simplify(flat, coarsest_km))
     )
 
 
@@ -520,13 +705,24 @@ def _count_norm(counts: ArrayLike) -> LogNorm:
 
 
 def _color_bar(
-    figure: Figure, norm: LogNorm, label: str, *, middle: float = 0.5, bottom: float = 0.36, width: float = 0.6
+    figure: Figure,
+    norm: LogNorm,
+    label: str,
+    *,
+    middle: float = 0.5,
+    bottom: float = 0.36,
+    width: float = 0.6,
+    cmap: str = "viridis",
+    ticks: Sequence[float] = (),
+    extend: str = "neither",
 ) -> None:
     """Colour bar below the maps; `middle` and `width` are shares of the figure's width, `bottom` is in inches."""
     height = figure.get_figheight()
     axes = figure.add_axes((middle - width / 2, bottom / height, width, 0.08 / height))
-    bar = figure.colorbar(ScalarMappable(norm, "viridis"), cax=axes, orientation="horizontal", label=label)
-    bar.ax.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=20))
+    bar = figure.colorbar(
+        ScalarMappable(norm, cmap), cax=axes, orientation="horizontal", label=label, extend=extend, extendfrac=0.03
+    )
+    bar.ax.xaxis.set_major_locator(FixedLocator(ticks) if ticks else LogLocator(subs=(1, 3), numticks=20))
     bar.ax.xaxis.set_minor_locator(NullLocator())
     bar.ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     bar.ax.tick_params(pad=1.5)

@@ -18,7 +18,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFor
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import ArrayLike, NDArray
 
-from helpers import leakage, metrics, paths, places, progress
+from helpers import breakdown, leakage, metrics, paths, places, progress
 
 SINGLE_COLUMN, DOUBLE_COLUMN = 3.4, 7.0  # inches, in a two-column paper
 
@@ -940,6 +940,103 @@ def class_recalls(table: pd.DataFrame, title: str = "", *, shown: int = 40, widt
     axes.set_xlabel("Photos named right (%)" + note, loc="center" if width > 5 else "right")
     axes.set_title(title)
     figure.legend(loc="outside lower center", ncols=2, handletextpad=0.2)
+    return finished(figure)
+
+
+@styled
+def breakdown_plot(
+    table: pd.DataFrame,
+    title: str = "",
+    *,
+    thresholds_km: Sequence[int] = (200, 750),
+    shown: int = 25,
+    width: float = DOUBLE_COLUMN,
+) -> Figure:
+    """Share of the photos of each group within two distances, with 95 % intervals, beside that of all photos.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`helpers.breakdown.by_factor`: all photos, and the groups of one factor or of several. Groups without
+        an interval are hollow and grey.
+    title : str
+    thresholds_km : sequence of int
+        Of :data:`helpers.metrics.THRESHOLDS_KM`, a panel each.
+    shown : int
+        Most groups of a factor to draw, those that `table` has first; the others are counted below.
+    width : float
+        Of the figure, in inches.
+
+    Raises
+    ------
+    ValueError
+        If there is no group to draw.
+    """
+    everything = table[table["factor"] == "all"]
+    factors = {str(name): groups for name, groups in table[table["factor"] != "all"].groupby("factor", sort=False)}
+    if not factors or everything.empty:
+        raise ValueError("no group to draw: give the rows of all photos, and of one factor at least")
+    wide = width > 5
+    longest = 40 if wide else 22
+    rows: list[tuple[str, Mapping[Any, Any] | None]] = []
+    notes = []
+    for factor, groups in factors.items():
+        if len(factors) > 1:
+            rows.append((textwrap.shorten(breakdown.FACTORS[factor], 48 if wide else 26, placeholder="…"), None))
+        for group in groups[:shown].to_dict("records"):
+            name = textwrap.shorten(group["group"], longest, placeholder="…")
+            rows.append((f"{name} ({group['photos']:,})", group))
+        others = groups[shown:]
+        if len(others):
+            what = breakdown.FACTORS[factor]
+            notes.append(f"{what}: {len(others):,} more, with {others['photos'].sum():,} photos, are not shown")
+    lines = len(notes) + (2 if wide else 3)
+    height = 0.62 + 0.165 * len(rows) + 0.14 * lines + (0.2 if title else 0)
+    figure, panels = plt.subplots(
+        1, len(thresholds_km), figsize=(width, height), sharey=True, layout="constrained", squeeze=False
+    )
+    dashed: dict[str, Any] = {"color": GREY, "linewidth": 0.8, "linestyle": "--"}
+    shares = [f"within_{threshold}km" for threshold in thresholds_km]
+    drawn = pd.DataFrame([figures for _, figures in rows if figures is not None])
+    most = float(np.nanmax(drawn[[f"{share}{end}" for share in shares for end in ("", "_high")]].to_numpy(np.float64)))
+    for axes, threshold, share in zip(panels.flat, thresholds_km, shares, strict=True):
+        axes.axvline(100 * everything[share].iloc[0], zorder=2, **dashed)
+        for place, (_, figures) in enumerate(rows):
+            if figures is None:
+                continue
+            middle, low, high = (100 * figures[f"{share}{end}"] for end in ("", "_low", "_high"))
+            known = low <= high
+            look: dict[str, Any] = {"color": PALETTE[0] if known else GREY, "clip_on": False}
+            axes.plot([low, high], [place, place], zorder=3, solid_capstyle="butt", **look)
+            axes.plot(middle, place, "o", markerfacecolor=look["color"] if known else "white", zorder=4, **look)
+        axes.set_title(f"within {threshold:,} km", loc="center", fontsize=7.5)
+        axes.set_xlim(0, min(100, max(102 * most, 5)))
+        axes.xaxis.set_major_locator(MaxNLocator(5 if wide else 3, integer=True, steps=[1, 2, 5, 10]))
+        axes.grid(visible=False, axis="y")
+        axes.tick_params(axis="y", length=0)
+    names = panels[0, 0]
+    names.set_yticks(range(len(rows)), [name for name, _ in rows])
+    names.set_ylim(len(rows) - 0.4, -0.6)
+    for label, (_, figures) in zip(names.get_yticklabels(), rows, strict=True):
+        if figures is None:
+            label.set_fontweight("bold")
+    hollow: dict[str, Any] = {"color": GREY, "marker": "o", "markerfacecolor": "white", "linestyle": "none"}
+    entries = [
+        Line2D([], [], color=PALETTE[0], marker="o", label="95 % interval"),
+        Line2D([], [], label=f"all {everything['photos'].iloc[0]:,} photos", **dashed),
+        Line2D([], [], label=f"< {breakdown.LEAST_PHOTOS} photos or < {breakdown.LEAST_AUTHORS} authors", **hollow),
+    ]
+    if drawn["median_km_low"].notna().all():
+        entries.pop()
+    figure.legend(
+        handles=entries,
+        title="\n".join(["Photos within the distance (%)", *notes]),
+        loc="outside lower center",
+        ncols=3 if wide else 2,
+        columnspacing=1.4 if wide else 0.8,
+        handlelength=1.8,
+    ).get_title().set_multialignment("center")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=8.5)
     return finished(figure)
 
 

@@ -1,6 +1,7 @@
 """Maps hold the data they were given and are right at the date line and the poles."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import s2sphere
 import shapely
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from matplotlib import colors
 from matplotlib import pyplot as plt
 from matplotlib.collections import LineCollection, PathCollection, PolyCollection
+from matplotlib.image import AxesImage
 
 from helpers import enriching, maps, metrics, places, plots
 
@@ -28,6 +30,15 @@ def cells_at_level(level):
     return [cell_polygon(child) for face in faces for child in face.children(level)]
 
 
+def guesses(photos):
+    """Facts about photos, as `breakdown.best` gives them."""
+    rng = np.random.default_rng(7)
+    names = ("latitude", "longitude", "predicted_latitude", "predicted_longitude")
+    table = pd.DataFrame({name: rng.uniform(-90, 90, photos) for name in names})
+    columns = {"country": "South Georgia and the Islands", "guessed_country": "Democratic Republic of the Congo"}
+    return table.assign(distance_km=np.geomspace(0.01, 20_000, photos), **columns)
+
+
 def one_of_each(width):
     """Every map, of the smallest input and of some."""
     rng = np.random.default_rng(7)
@@ -40,6 +51,11 @@ def one_of_each(width):
     yield maps.split_map(some[0], some[1], rng.choice(["train", "validation", "test"], 300), "splits", width=width)
     yield maps.located_map([10], [179], [enriching.NONE], width=width)
     yield maps.located_map(some[0], some[1], rng.choice(enriching.STATES, 300), "located", width=width)
+    yield maps.median_error_map([10], [179], [0], width=width)
+    yield maps.median_error_map(some[0], 2 * some[1], 250 * np.abs(some[2]), "median errors", width=width)
+    photo = np.zeros((4, 6, 3), dtype=np.uint8)
+    yield maps.photo_gallery([photo], guesses(1), width=width)
+    yield maps.photo_gallery([photo, photo.swapaxes(0, 1)] * 12, guesses(24), "the best", width=width)
     regions = np.arange(len(places.regions()))
     yield maps.region_map(regions == 7, width=width)
     yield maps.region_map(regions**2 % 999, "regions", width=width)
@@ -110,6 +126,7 @@ def test_maps_do_not_depend_on_the_order_of_rows(tmp_path):
         "errors": lambda rows: maps.error_map(*photos[rows].T),
         "density": lambda rows: maps.density_map(*photos[rows, :2].T),
         "splits": lambda rows: maps.split_map(*photos[rows, :2].T, split[rows]),
+        "median errors": lambda rows: maps.median_error_map(*photos[rows, :2].T, np.abs(photos[rows, 2])),
     }.items():
         plots.save(draw(np.arange(400)), tmp_path / "one.png")
         plots.save(draw(shuffle), tmp_path / "two.png")
@@ -227,3 +244,57 @@ def test_the_map_of_regions_colours_those_that_have_photos():
     box = maps.project([south, north, south, north], [west, east, east, west])
     np.testing.assert_allclose([middle.x0, middle.x1], [box[:, 0].min(), box[:, 0].max()], atol=60)
     np.testing.assert_allclose([middle.y0, middle.y1], [box[:, 1].min(), box[:, 1].max()], atol=10)
+
+
+def test_hexagons_have_equal_areas_the_median_of_their_photos_and_a_size_by_their_number():
+    rng = np.random.default_rng(7)
+    latitude, longitude = np.repeat([0.2, 30.0, -40.0], [25, 9, 3]), np.repeat([0.1, 80.0, -100.0], [25, 9, 3])
+    distance_km = rng.lognormal(6, 2, 37)
+    (axes, bar) = maps.median_error_map(latitude, longitude, distance_km).axes
+    drawn = next(artist for artist in axes.collections if isinstance(artist, PolyCollection))
+    outlines = [shapely.Polygon(path.vertices[:-1]) for path in drawn.get_paths()]
+    found = dict(zip(np.asarray(drawn.get_array()), outlines, strict=True))
+    parts = np.split(distance_km, [25, 34])
+    for part, at, share in zip(parts, ([0.2, 0.1], [30, 80], [-40, -100]), (1, 0.75, 0.5), strict=True):
+        outline = found[np.median(part)]
+        assert outline.area == pytest.approx(share**2 * maps.HEXAGON_KM2)
+        spacing_km = np.sqrt(2 / np.sqrt(3) * maps.HEXAGON_KM2)
+        position = shapely.Point(maps.project(*at)[0])
+        assert outline.centroid.distance(position) <= spacing_km / np.sqrt(3)
+    assert "500,000 km²; 37 photos" in bar.get_xlabel()
+
+
+@given(st.lists(st.tuples(LATITUDE, LONGITUDE), min_size=1, max_size=20))
+def test_photos_lie_in_the_hexagon_of_their_nearest_centre(places_of_photos):
+    positions = maps.project(*np.array(places_of_photos).T)
+    centres = maps._hexagon_centres(positions)
+    spacing = maps._hexagon_spacing_km()
+    angle = np.radians(60 * np.arange(6))
+    around = centres[:, None] + spacing * np.column_stack([np.cos(angle), np.sin(angle)])
+    own = np.linalg.norm(positions - centres, axis=1)
+    assert (own[:, None] <= np.linalg.norm(positions[:, None] - around, axis=2) + 1e-6).all()
+
+
+def test_a_gallery_shows_each_photo_its_two_places_and_how_far_apart_they_are():
+    table = guesses(3).assign(country=["France", "Chad", "no country"], guessed_country=["France", "Peru", "Japan"])
+    images = [np.full((*shape, 3), 40 * number, np.uint8) for number, shape in enumerate([(4, 6), (6, 4), (5, 5)])]
+    figure = maps.photo_gallery(images, table)
+    photos, charts = figure.axes[::2], figure.axes[1::2]
+    across, up = figure.get_size_inches()
+    for axes, image in zip(photos, images, strict=True):
+        (drawn,) = (artist for artist in axes.get_children() if isinstance(artist, AxesImage))
+        np.testing.assert_array_equal(drawn.get_array(), image)
+        box = axes.get_position()
+        assert box.width * across / (box.height * up) == pytest.approx(image.shape[1] / image.shape[0])
+    for axes, row in zip(charts, table.itertuples(), strict=True):
+        guess, truth = [drawn for drawn in axes.collections if isinstance(drawn, PathCollection)][-2:]
+        np.testing.assert_allclose(truth.get_offsets(), maps.project(row.latitude, row.longitude))
+        np.testing.assert_allclose(guess.get_offsets(), maps.project(row.predicted_latitude, row.predicted_longitude))
+        line = next(drawn for drawn in axes.collections if isinstance(drawn, LineCollection)).get_segments()
+        np.testing.assert_allclose([line[0][0], line[-1][-1]], [truth.get_offsets()[0], guess.get_offsets()[0]])
+    captions = [text.get_text() for text in figure.texts][:3]
+    assert captions == ["< 0.1 km\nFrance\n→ France", "14 km\nChad\n→ Peru", "20,000 km\nno country\n→ Japan"]
+    with pytest.raises(ValueError, match="3 images and 2 rows: give one row per image"):
+        maps.photo_gallery(images, table[:2])
+    with pytest.raises(ValueError, match="0 images and 0 rows"):
+        maps.photo_gallery([], table[:0])

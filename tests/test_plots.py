@@ -15,7 +15,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.image import AxesImage
 from PIL import Image
 
-from helpers import bootstrap, maps, metrics, places, plots
+from helpers import bootstrap, breakdown, maps, metrics, places, plots
 
 WIDTHS = [plots.SINGLE_COLUMN, plots.DOUBLE_COLUMN]
 
@@ -86,6 +86,16 @@ def scene_shares(shares):
     return table.assign(scene=table.idxmax(axis=1).str.removeprefix("p_"))
 
 
+def broken_down(**groups):
+    """A table of `breakdown.by_factor` for so many photos of each group of each factor, by an author for each two."""
+    photos = max(sum(sizes.values()) for sizes in groups.values())
+    facts = pd.DataFrame({"author": np.arange(photos) // 2, "distance_km": np.geomspace(1, 20_000, photos)})
+    for factor, sizes in groups.items():
+        names = np.repeat(list(sizes), list(sizes.values())).astype(object)
+        facts[factor] = np.append(names, np.full(photos - len(names), None))
+    return breakdown.by_factor(facts, 20, seed=7)
+
+
 def one_of_each(width):
     """Every figure, of the smallest input and of some."""
     rng = np.random.default_rng(7)
@@ -131,6 +141,11 @@ def one_of_each(width):
     yield plots.split_shares(named_counts([""]), width=width)
     yield plots.nearest_training_plot({"test": [0.0]}, width=width)
     yield plots.nearest_training_plot({"validation": rng.uniform(0, 20_015, 9), "test": [0, 9]}, "near", width=width)
+    yield plots.breakdown_plot(broken_down(country={"Chad": 1}), width=width)
+    of_regions = {f"Provincia autonoma di Bolzano {number}, Italy": 30 - number for number in range(29)}
+    yield plots.breakdown_plot(broken_down(region=of_regions), "regions", width=width)
+    of_all = {factor: {"a name of some length": 90, "b": 4, "c": 50} for factor in breakdown.FACTORS if factor != "all"}
+    yield plots.breakdown_plot(broken_down(**of_all), "every factor", width=width)
     yield plots.resolution_plot([1], [1], width=width)
     yield plots.resolution_plot(rng.integers(16, 9000, 90), rng.integers(16, 9000, 90), "sizes", width=width)
 
@@ -547,3 +562,27 @@ def test_recalls_are_sorted_sized_by_photos_and_summed_up_where_they_are_not_dra
     assert axes.get_xlabel().endswith("others (1): 8 photos, 75 % right")
     (axes,) = plots.class_recalls(table.assign(top_5=np.nan)).axes
     assert len([drawn for drawn in axes.collections if isinstance(drawn, PathCollection)]) == 1
+
+
+def test_a_breakdown_shows_each_groups_share_and_no_whisker_that_it_has_not():
+    table = broken_down(scene={"urban": 40, "indoor": 30}, country={"Peru": 60, "Chad": 6, "Fiji": 3, "Mali": 1})
+    figure = plots.breakdown_plot(table, shown=2)
+    assert [axes.get_title("center") for axes in figure.axes] == ["within 200 km", "within 750 km"]
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == ["Scene", "urban (40)", "indoor (30)", "Country", "Peru (60)", "Chad (6)"]
+    shown = table.set_index("group").loc[["urban", "indoor", "Peru", "Chad"]]
+    for axes, share in zip(figure.axes, ("within_200km", "within_750km"), strict=True):
+        everything, *drawn = axes.lines
+        assert everything.get_xdata() == [100 * table[share].iloc[0]] * 2
+        whiskers, dots = drawn[::2], drawn[1::2]
+        assert [dot.get_ydata()[0] for dot in dots] == [1, 2, 4, 5]
+        np.testing.assert_allclose([dot.get_xdata()[0] for dot in dots], 100 * shown[share])
+        ends = 100 * shown[[f"{share}_low", f"{share}_high"]].to_numpy()
+        np.testing.assert_allclose([line.get_xdata() for line in whiskers], ends)
+        assert np.isnan(ends[3]).all()
+        assert [dot.get_markerfacecolor() == "white" for dot in dots] == [False, False, False, True]
+    (legend,) = figure.legends
+    assert legend.get_title().get_text().endswith("\nCountry: 2 more, with 4 photos, are not shown")
+    assert legend.get_texts()[-1].get_text() == "< 20 photos or < 5 authors"
+    with pytest.raises(ValueError, match="no group to draw"):
+        plots.breakdown_plot(table[table["factor"] == "all"])
