@@ -28,6 +28,8 @@ SUMMARY = {
     "mean deviation (km)": "mean_km",
 }
 """Headings of the summary, and our names for its figures."""
+SAME_PLACE_KM = 0.1
+"""Published coordinates are rounded; farther apart they are two truths."""
 
 _NAMES = {
     "img_id": "id",
@@ -50,7 +52,6 @@ _OTHER_KINDS = {
 }
 """What files that are no CSV begin with, and what to do."""
 _MOST_BYTES = 1 << 28  # two and a half million photos
-_SAME_PLACE_KM = 0.1  # published coordinates are rounded; farther apart they are two truths
 _KM_PER_DEGREE = np.pi * metrics.EARTH_RADIUS_KM / 180
 
 
@@ -180,7 +181,7 @@ def read_all(predictions: str | Path) -> dict[str, Predictions]:
         raise ValueError(f"{one} and {two.name} share no photo: give the files of one test set at a time")
     first = rows.drop_duplicates("id").set_index("id").loc[rows["id"]]
     places = [rows["latitude"], rows["longitude"], first["latitude"], first["longitude"]]
-    disagrees = metrics.great_circle_km(*(np.asarray(place) for place in places)) > _SAME_PLACE_KM
+    disagrees = metrics.great_circle_km(*(np.asarray(place) for place in places)) > SAME_PLACE_KM
     if disagrees.any():
         photo, other = rows[disagrees].iloc[0], first[disagrees].iloc[0]
         raise ValueError(
@@ -356,7 +357,7 @@ def truth_differences(published: Mapping[str, Predictions], truth: pd.DataFrame)
             f"{truth['id'].iloc[0]!r}; give the table of the same test set"
         )
     both["difference_km"] = metrics.great_circle_km(*both.drop(columns="id").to_numpy(dtype=np.float64).T)
-    apart = both[both["difference_km"] > _SAME_PLACE_KM]
+    apart = both[both["difference_km"] > SAME_PLACE_KM]
     counts = {"without a truth to check them against": len(rows)}
     if len(truth):
         counts = {
