@@ -25,7 +25,7 @@ class Evaluated(NamedTuple):
 
     run: str
     settings: dict[str, Any]
-    """Its parameters of training; of the networks of several scenes, those of the first."""
+    """Its parameters of training; of several networks, those of the first."""
     predictions: pd.DataFrame
     """Sorted by id."""
     files: dict[str, Path]
@@ -90,7 +90,8 @@ def evaluated(run: str, dataset: str) -> Evaluated:
     Parameters
     ----------
     run : str
-        Name of a run, or with ``{scene}`` in it of the networks of individual scenes together.
+        Name of a run, or with ``{scene}`` in it of the networks of individual scenes together; ``+`` joins networks
+        that answer together.
     dataset : str
 
     Raises
@@ -103,7 +104,7 @@ def evaluated(run: str, dataset: str) -> Evaluated:
     folder = notebooks.require("05_evaluation/evaluate", run=run, dataset=dataset)
     files = {
         f"predictions of {run}": folder / "predictions.parquet",
-        f"settings of {run}": paths.run(run.replace("{scene}", scenes.SCENES[0])) / "config.json",
+        f"settings of {run}": paths.run(run.partition("+")[0].replace("{scene}", scenes.SCENES[0])) / "config.json",
     }
     predictions_file, settings_file = files.values()
     predictions = pd.read_parquet(predictions_file)
@@ -162,7 +163,8 @@ def row_name(read_out: str, settings: Mapping[str, Any], run: str = "") -> str:
     settings : mapping
         The run's parameters of training: ``partition``, and where they are there ``scene, multitask, objective``.
     run : str
-        The run's name, which has ``{scene}`` in it for the networks of individual scenes together.
+        The run's name, which has ``{scene}`` in it for the networks of individual scenes together, and ``+`` between
+        those of networks that answer together.
 
     Examples
     --------
@@ -172,6 +174,8 @@ def row_name(read_out: str, settings: Mapping[str, Any], run: str = "") -> str:
     'ISN(M, f*, S3)'
     >>> row_name("f*", {"partition": "multi", "multitask": True})
     'MTN(M, f*)'
+    >>> row_name("f*", {"partition": "multi"}, run="seed-1+seed-2")
+    'base(M, f*) (2 together)'
     >>> row_name("region", {"partition": "region", "objective": "haversine_smoothed"})
     'region (haversine smoothed)'
     """
@@ -186,6 +190,8 @@ def row_name(read_out: str, settings: Mapping[str, Any], run: str = "") -> str:
     else:
         name = read_out
         details = [*filter(None, [photos]), *["scene head"] * multitask, *[objective] * (objective != "auto")]
+    networks = run.count("+") + 1
+    details += [f"{networks} together"] * (networks > 1)
     words = ", ".join(details).replace("_", " ").replace("mse", "MSE")
     return f"{name} ({words})" if details else name
 

@@ -1,9 +1,10 @@
 """Figures and maps in one style: sized for a paper's column, safe for any colour vision, the same bytes each time."""
 
+import re
 import textwrap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -70,6 +71,8 @@ _STYLE: Any = {
     "savefig.facecolor": "white",
     "text.parse_math": False,  # a "$" in a photo's or a model's name is a "$"
     "pdf.fonttype": 42,  # text stays text
+    "svg.fonttype": "none",  # here too
+    "svg.hashsalt": "photo-geolocation",  # or parts of a figure would have other names each time
 }
 styled = matplotlib.rc_context(_STYLE)  # as a decorator
 
@@ -77,22 +80,27 @@ styled = matplotlib.rc_context(_STYLE)  # as a decorator
 _METADATA: dict[str, dict[str, Any]] = {
     ".png": {"Software": None},
     ".pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+    ".svg": {"Creator": None, "Date": None},
 }
 
 
 @styled
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as ``.png`` (200 dpi) or ``.pdf``: the same bytes for the same figure, whole or not at all.
+    """Write a figure as ``.png`` (200 dpi), ``.pdf`` or ``.svg``: the same bytes for the same figure, whole or not.
 
     Raises
     ------
     ValueError
-        If `path` ends in neither.
+        If `path` ends in none of these.
     """
     if path.suffix not in _METADATA:
         raise ValueError(f"{path.name!r} does not name a figure: end it in {' or '.join(_METADATA)}")
     with paths.replacing(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:], dpi=200, metadata=_METADATA[path.suffix])
+        if path.suffix == ".svg":  # for readers without our font, one as wide
+            drawn = temporary.read_text(encoding="utf-8")
+            family = "font-family: 'DejaVu Sans'"
+            temporary.write_text(drawn.replace(family, f"{family}, Verdana, sans-serif"), encoding="utf-8")
 
 
 @styled
@@ -223,6 +231,82 @@ def difference_plot(differences: pd.DataFrame, title: str = "", *, width: float 
         columnspacing=1.4,
     )
     figure.suptitle(title, x=0.01, ha="left", fontsize=8.5)
+    return finished(figure)
+
+
+@styled
+def comparison_plot(
+    intervals: pd.DataFrame, differences: pd.DataFrame, title: str = "", *, width: float = DOUBLE_COLUMN
+) -> Figure:
+    """Accuracies of models and their differences from one of them: a panel per distance, a row per model.
+
+    Parameters
+    ----------
+    intervals : DataFrame
+        From :func:`helpers.comparison.intervals`: the models in their order.
+    differences : DataFrame
+        From :func:`helpers.comparison.differences`; may be empty, and only accuracies are drawn then.
+    title : str
+    width : float
+        Of the figure, in inches. In a single column names stand above their rows.
+
+    Notes
+    -----
+    Accuracies have an axis of their own for each distance, since few photos are placed to the kilometre and most on the
+    right continent; differences share one.
+    """
+    wide = width > 5
+    photos = " or ".join(f"{number:,}" for number in sorted(set(intervals["photos"])))
+    other = differences["other"].iloc[0] if len(differences) else None
+    blocks = [(f"Photos within each distance (% of {photos}), 95 % intervals", _accuracy_marks(intervals, other))]
+    if other is not None:
+        blocks.append((f"Difference (percentage points) from {other}", _difference_marks(differences)))
+    edge, ticks, head = 0.06, 0.26, 0.24 if title else 0.0  # inches, as all below
+    legend = 0 if other is None else 0.17 if wide else 0.3
+    figure = plt.figure(figsize=(width, 1))
+    size = 8 if wide else 7.5
+    headings = [_filled(figure, heading, width - 2 * edge, size) for heading, _ in blocks]
+    labels = {
+        model: _filled(figure, model, 1.9 if wide else width - 2 * edge, 7 if wide else 6.5)
+        for model in intervals["model"]
+    }
+    heads = [0.28 + 0.13 * (heading.count("\n") + 1) for heading in headings]
+    rows = [
+        [0.11 * (labels[model].count("\n") + 1) + (0.06 if wide else 0.18) for model in marks] for _, marks in blocks
+    ]
+    height = head + sum(heads) + sum(map(sum, rows)) + len(blocks) * ticks + legend
+    figure.set_size_inches(width, height)
+    figure.text(edge / width, 1 - 0.05 / height, title, fontsize=8.5, va="top")
+    left = edge + (0.1 + max(_inches_wide(figure, label, 7) for label in labels.values()) if wide else 0)
+    top = height - head
+    for number, (heading, (_, marks)) in enumerate(zip(headings, blocks, strict=True)):
+        figure.text(edge / width, (top - 0.06) / height, heading, fontsize=size, va="top")
+        high = sum(rows[number])
+        top -= heads[number] + high
+        panels = _panel_row(figure, left, top, high, 0.16 if wide else 0.1)
+        starts = np.cumsum([0.0, *rows[number][:-1]])
+        at = starts + np.array(rows[number]) * 0.5 if wide else starts + np.array(rows[number]) - 0.065
+        for share, axes in zip(metrics.SHARES, panels, strict=True):
+            _mark_rows(axes, [each[share] for each in marks.values()], at, high)
+        _name_rows(panels[0], [labels[model] for model in marks], at, beside=wide)
+        _limit_rows(panels, marks, differ=number == 1, ticks=4 if wide else 2)
+        top -= ticks
+    if other is not None:
+        figure.legend(
+            handles=[
+                Line2D([], [], color=mark.color, marker=mark.marker, markerfacecolor=mark.face, label=label)
+                for label, mark in _COMPARISON_LOOKS.items()
+            ],
+            loc="lower center",
+            bbox_to_anchor=(0.5, 0),
+            borderpad=0.2,
+            borderaxespad=0,
+            fontsize=7 if wide else 6.3,
+            ncols=4 if wide else 2,
+            columnspacing=1.4,
+            labelspacing=0.3,
+            handlelength=1.8,
+        )
     return finished(figure)
 
 
@@ -1038,6 +1122,135 @@ def breakdown_plot(
     ).get_title().set_multialignment("center")
     figure.suptitle(title, x=0.01, ha="left", fontsize=8.5)
     return finished(figure)
+
+
+class _Mark(NamedTuple):
+    """How a figure is drawn, and where: in per cent, with its interval."""
+
+    color: str
+    face: str
+    marker: str = "o"
+    value: float = np.nan
+    low: float = np.nan
+    high: float = np.nan
+
+
+_COMPARISON_LOOKS = {
+    "reference": _Mark(PALETTE[-1], PALETTE[-1], "D"),
+    "significant by Holm's correction": _Mark(PALETTE[0], PALETTE[0]),
+    "95 % interval excludes 0": _Mark(PALETTE[0], "white"),
+    "95 % interval includes 0": _Mark(GREY, "white"),
+}
+
+
+def _accuracy_marks(intervals: pd.DataFrame, other: str | None) -> dict[str, dict[str, _Mark]]:
+    """Accuracies by model and share; those of `other` look like the reference."""
+    marks = {}
+    for row in intervals.to_dict("records"):
+        look = _COMPARISON_LOOKS["reference"]
+        look = look if row["model"] == other else look._replace(marker="o")
+        marks[row["model"]] = {
+            share: _Mark(*look[:3], *(100 * row[name] for name in (share, f"{share}_low", f"{share}_high")))
+            for share in metrics.SHARES
+        }
+    return marks
+
+
+def _difference_marks(differences: pd.DataFrame) -> dict[str, dict[str, _Mark]]:
+    """Differences by model and share."""
+    _, significant, excludes_0, includes_0 = _COMPARISON_LOOKS.values()
+    marks: dict[str, dict[str, _Mark]] = {}
+    for row in differences[differences["figure"].isin(metrics.SHARES)].to_dict("records"):
+        look = significant if row["significant"] else excludes_0 if row["excludes_0"] else includes_0
+        place = (100 * row[name] for name in ("difference", "low", "high"))
+        marks.setdefault(row["model"], {})[row["figure"]] = _Mark(*look[:3], *place)
+    return marks
+
+
+def _inches_wide(figure: Figure, label: str, size: float) -> float:
+    text = figure.text(0, 0, label, fontsize=size)
+    wide = text.get_window_extent().width / figure.dpi
+    text.remove()
+    return 1.05 * float(wide)  # letters fall on whole pixels, which are others in a file
+
+
+def _filled(figure: Figure, text: str, inches: float, size: float, most: int = 3) -> str:
+    """Text in lines that are no wider than that, broken after spaces, hyphens and the like, at `most` so many."""
+    lines = [""]
+    for piece in re.findall(r"[^\s_/-]*[\s_/-]*", text):
+        fits = _inches_wide(figure, lines[-1] + piece.rstrip(), size) <= inches
+        if not fits and lines[-1] and _inches_wide(figure, piece.rstrip(), size) <= inches:
+            lines.append(piece)
+            continue
+        for sign in [piece] if fits else piece:
+            if not fits and _inches_wide(figure, lines[-1] + sign, size) > inches:
+                lines.append("")
+            lines[-1] += sign
+    lines = [line.rstrip() for line in lines]
+    return "\n".join(lines if len(lines) <= most else [*lines[: most - 1], f"{lines[most - 1][:-1]}…"])
+
+
+def _panel_row(figure: Figure, left: float, bottom: float, high: float, gap: float) -> list[Axes]:
+    """A panel for each distance side by side, from `left` to the edge of the figure; in inches."""
+    width, height = figure.get_size_inches()
+    wide = (width - left - 0.1 + gap) / len(metrics.SHARES) - gap
+    panels = []
+    for number, threshold in enumerate(metrics.THRESHOLDS_KM):
+        axes = figure.add_axes(
+            ((left + number * (wide + gap)) / width, bottom / height, wide / width, high / height), facecolor="none"
+        )
+        axes.set_title(f"{threshold:,} km", fontsize=7, loc="center", pad=4)
+        axes.grid(visible=False, axis="y")
+        axes.spines["left"].set_visible(False)
+        axes.set_yticks([])
+        panels.append(axes)
+    panels[0].set_zorder(1)  # names may reach over its neighbours
+    return panels
+
+
+def _mark_rows(axes: Axes, marks: Sequence[_Mark], at: NDArray[np.float64], high: float) -> None:
+    """Draw marks at these distances from the top of axes so high, with a dotted line through that of a reference."""
+    for mark, down in zip(marks, at, strict=True):
+        if mark.marker == _COMPARISON_LOOKS["reference"].marker:
+            axes.axvline(mark.value, color=GREY, linewidth=0.7, linestyle=":", zorder=2)
+        look: dict[str, Any] = {"color": mark.color, "clip_on": False}
+        axes.plot([mark.low, mark.high], [down] * 2, zorder=3, **look)
+        axes.plot(mark.value, down, mark.marker, markerfacecolor=mark.face, markersize=3.2, zorder=4, **look)
+    axes.set_ylim(high, 0)
+
+
+def _name_rows(axes: Axes, labels: Sequence[str], at: NDArray[np.float64], *, beside: bool) -> None:
+    """Write the name of each row beside its mark, or above it."""
+    if beside:
+        axes.set_yticks(at, labels)
+        axes.tick_params(axis="y", length=0, pad=6)
+        return
+    for label, down in zip(labels, at, strict=True):
+        axes.annotate(
+            label,
+            (0, down - 0.065),
+            xycoords=axes.get_yaxis_transform(),
+            fontsize=6.5,
+            linespacing=1.05,
+            va="bottom",
+            annotation_clip=False,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4},
+            zorder=2.5,
+        )
+
+
+def _limit_rows(panels: Sequence[Axes], marks: Mapping[str, Mapping[str, _Mark]], *, differ: bool, ticks: int) -> None:
+    """Limits and ticks: differences have 0 and the same limits in every panel, accuracies their own."""
+    ends = np.array([[each[share][-3:] for each in marks.values()] for share in metrics.SHARES])
+    lows, highs = np.nanmin(ends, axis=(1, 2)), np.nanmax(ends, axis=(1, 2))
+    if differ:
+        lows, highs = np.full(len(panels), min(lows.min(), 0)), np.full(len(panels), max(highs.max(), 0))
+    for axes, low, high in zip(panels, lows, highs, strict=True):
+        margin = max(0.06 * (high - low), 0.5)
+        axes.set_xlim(*((low - margin, high + margin) if differ else (max(low - margin, 0), min(high + margin, 100))))
+        axes.xaxis.set_major_locator(MaxNLocator(ticks, integer=True, steps=[1, 2, 5, 10]))
+        if differ:
+            axes.axvline(0, color=GREY, linewidth=0.8, zorder=2)
 
 
 def _looks(models: pd.Series, baselines: Collection[str]) -> dict[str, dict[str, Any]]:

@@ -38,8 +38,8 @@ def evaluate(run, partition, quality=1.0, rows=None, likely_cell="fine", **setti
     folder.mkdir(parents=True)
     rows.sample(frac=1, random_state=len(run)).to_parquet(folder / "predictions.parquet", index=False)
     (folder / "manifest.json").write_text(json.dumps({"inputs": {}}))
-    trained = paths.run(run.replace("{scene}", "indoor"))
-    trained.mkdir(parents=True)
+    trained = paths.run(run.partition("+")[0].replace("{scene}", "indoor"))
+    trained.mkdir(parents=True, exist_ok=True)
     known = {"partition": partition, "scene": "all", "multitask": False, "objective": "cross_entropy"} | settings
     (trained / "config.json").write_text(json.dumps(known))
 
@@ -56,6 +56,8 @@ def evaluate(run, partition, quality=1.0, rows=None, likely_cell="fine", **setti
         ("fine", {"partition": "fine", "scene": "indoor"}, "mine-{scene}", "ISN(L, f, S3)"),
         ("f*", {"partition": "multi", "scene": "urban"}, "mine-urban", "ISN(M, f*, urban only)"),
         ("middle", {"partition": "multi", "multitask": True}, "", "MTN(M, m)"),
+        ("f*", {"partition": "multi"}, "a+b+c", "base(M, f*) (3 together)"),
+        ("f*", {"partition": "multi", "scene": "indoor"}, "a-{scene}+b-{scene}", "ISN(M, f*, S3) (2 together)"),
         ("fine", {"partition": "fine", "objective": "haversine_smoothed"}, "", "base(L, f) (haversine smoothed)"),
         ("country", {"partition": "country", "objective": "cross_entropy"}, "", "country (cross entropy)"),
         ("country", {"partition": "country"}, "", "country"),

@@ -15,7 +15,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.image import AxesImage
 from PIL import Image
 
-from helpers import bootstrap, breakdown, maps, metrics, places, plots
+from helpers import bootstrap, breakdown, comparison, maps, metrics, places, plots
 
 WIDTHS = [plots.SINGLE_COLUMN, plots.DOUBLE_COLUMN]
 
@@ -42,6 +42,18 @@ def compared(models, reference=None):
     rng = np.random.default_rng(5)
     distance_km = {model: rng.uniform(0, 4000, 40) for model in models}
     return bootstrap.paired_differences(distance_km, [None] * 40, 20, seed=7, reference=reference)
+
+
+def differing(models):
+    """Intervals of models, and what they differ by from the last."""
+    rng = np.random.default_rng(3)
+    easy = rng.lognormal(6, 2.5, 60)
+    distance_km = {
+        model: (easy * (1 + number) * rng.lognormal(0, 0.4, 60)).clip(0, 20_000) for number, model in enumerate(models)
+    }
+    author = pd.Series([f"author {photo % 20}" for photo in range(60)])
+    shown = comparison.Compared(pd.DataFrame(distance_km), author, pd.DataFrame({"model": models}), {}, {})
+    return comparison.intervals(shown, 99, seed=7), comparison.differences(shown, models[-1], 99 * len(models), seed=7)
 
 
 def curves(epochs):
@@ -107,6 +119,9 @@ def one_of_each(width):
     yield plots.difference_plot(compared(names[:2]), width=width)
     yield plots.difference_plot(compared(names), "every pair", width=width)
     yield plots.difference_plot(compared(names, reference=names[3]), "against one", width=width)
+    yield plots.comparison_plot(*differing(["f*"]), width=width)
+    yield plots.comparison_plot(*differing(names[:2]), width=width)
+    yield plots.comparison_plot(*differing(["x" * 200, *names, "W" * 90]), "models", width=width)
     yield plots.training_curves(curves(1), width=width)
     yield plots.training_curves(curves(12), "a run", width=width)
     yield plots.training_curves(curves(12).drop(columns="validation_loss"), width=width)
@@ -201,6 +216,56 @@ def test_difference_plot_shows_each_pairs_differences_filled_where_they_exclude_
     assert [label.get_text() for label in every.get_yticklabels()] == ["a less b", "a less c", "b less c"]
     with pytest.raises(ValueError, match="give at least two models"):
         plots.difference_plot(compared(["a"]))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_comparison_plot_shows_accuracies_and_differences_with_what_is_significant_filled(width):
+    models = ["good", "also good", "bad"]
+    intervals, differences = differing(models)
+    differences.loc[:6, ["excludes_0", "significant"]] = [True, False]
+    differences.loc[7:13, ["excludes_0", "significant"]] = [True, True]
+    figure = plots.comparison_plot(intervals, differences, width=width)
+    assert [axes.get_title() for axes in figure.axes] == 2 * ["1 km", "25 km", "200 km", "750 km", "2,500 km"]
+    assert [text.get_text() for text in figure.texts][1:] == [
+        "Photos within each distance (% of 60), 95 % intervals", "Difference (percentage points) from bad",
+    ]  # fmt: skip
+    for share, above, below in zip(metrics.SHARES, figure.axes[:5], figure.axes[5:], strict=True):
+        for axes, table, column, low, high in (
+            (above, intervals, share, f"{share}_low", f"{share}_high"),
+            (below, differences[differences["figure"] == share], "difference", "low", "high"),
+        ):
+            dots = [line for line in axes.lines if len(line.get_xdata()) == 1]
+            np.testing.assert_allclose([dot.get_xdata()[0] for dot in dots], 100 * table[column])
+            whiskers = [line.get_xdata() for line in axes.lines if len(set(line.get_ydata())) == 1 and line not in dots]
+            np.testing.assert_allclose(whiskers, 100 * table[[low, high]])
+            left, right = axes.get_xlim()
+            assert left <= 100 * table[low].min() <= 100 * table[high].max() <= right
+        dots = [line for line in below.lines if len(line.get_xdata()) == 1]
+        assert [dot.get_markerfacecolor() for dot in dots] == ["white", plots.PALETTE[0]]
+        (dotted,) = (line for line in above.lines if line.get_linestyle() == ":")
+        assert dotted.get_xdata()[0] == 100 * intervals[share].iloc[-1]
+        assert below.get_xlim() == figure.axes[5].get_xlim()
+        assert below.get_xlim()[0] < 0 < below.get_xlim()[1] or 0 in below.get_xlim()
+    first = figure.axes[0]
+    named = [text.get_text() for text in (first.get_yticklabels() if width > 5 else first.texts)]
+    assert named == models
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "reference", "significant by Holm's correction", "95 % interval excludes 0", "95 % interval includes 0",
+    ]  # fmt: skip
+
+
+def test_names_that_are_too_long_are_broken_where_words_end_and_at_last_cut():
+    figure = plt.figure()
+    text = "base(M, f*) of a-run-with_its/recipe " * 4
+    filled = plots._filled(figure, text, 1.2, 7)
+    assert len(filled.splitlines()) == 3
+    assert filled.startswith("base(M, f*) of a-run-\nwith_its/recipe")
+    assert filled.endswith("…")
+    for name in (text, "x" * 500, "short", "W" * 50):
+        lines = plots._filled(figure, name, 1.2, 7, most=99).splitlines()
+        assert max(plots._inches_wide(figure, line, 7) for line in lines) <= 1.2
+        assert "".join(lines).replace(" ", "") == name.replace(" ", "")
+    plt.close(figure)
 
 
 def test_baselines_are_grey_and_dashed_and_no_two_models_look_alike():
@@ -391,8 +456,8 @@ def test_the_same_figure_is_the_same_file_in_another_process(tmp_path):
         "import sys; from pathlib import Path; from helpers import maps, plots;"
         f"[plots.save(maps.error_map(*{arguments}), Path(file)) for file in sys.argv[1:]]"
     )
-    here = [tmp_path / "here.png", tmp_path / "here.pdf"]
-    there = [tmp_path / "there.png", tmp_path / "there.pdf"]
+    here = [tmp_path / f"here.{ending}" for ending in ("png", "pdf", "svg")]
+    there = [tmp_path / f"there.{ending}" for ending in ("png", "pdf", "svg")]
     subprocess.run([sys.executable, "-c", code, *map(str, there)], check=True)
     for one, two in zip(here, there, strict=True):
         plots.save(maps.error_map(*arguments), one)
@@ -400,6 +465,11 @@ def test_the_same_figure_is_the_same_file_in_another_process(tmp_path):
     with Image.open(here[0]) as picture:
         assert picture.width == 1400
         assert "Software" not in picture.info
+    drawn = here[2].read_text(encoding="utf-8")
+    assert "<text" in drawn  # and no outlines of letters
+    assert "font-family: 'DejaVu Sans', Verdana, sans-serif" in drawn
+    assert "dc:date" not in drawn
+    assert "Matplotlib" not in drawn
 
 
 class Torn(Artist):
@@ -420,7 +490,7 @@ def test_a_figure_that_fails_to_draw_leaves_the_old_file_and_nothing_else(tmp_pa
 
 
 def test_a_name_without_a_known_ending_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"'figure\.jpg' does not name a figure: end it in \.png or \.pdf"):
+    with pytest.raises(ValueError, match=r"'figure\.jpg' does not name a figure: end it in \.png or \.pdf or \.svg"):
         plots.save(maps.density_map([0], [0]), tmp_path / "figure.jpg")
     assert not list(tmp_path.iterdir())
 
