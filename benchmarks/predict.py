@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from helpers import cells, predict
+from helpers import cells, read_outs
 
 PHOTOS, CROPS, REPEATS = 64, 5, 9
 MIN_PHOTOS, MAX_PHOTOS = 5, {"coarse": 500, "middle": 200, "fine": 100}
@@ -21,7 +21,7 @@ def rows() -> list[dict[str, Any]]:
     logits = {
         name: torch.randn(PHOTOS * CROPS, len(partition), generator=generator) for name, partition in partitions.items()
     }
-    read_out = predict.ReadOut(partitions, torch.device("cpu"))
+    read_out = read_outs.ReadOut(partitions, torch.device("cpu"))
     coarse, middle, fine = partitions.values()
     ancestors = cells.hierarchy(fine, coarse, middle).T.tolist()
     coordinates = {
@@ -30,11 +30,12 @@ def rows() -> list[dict[str, Any]]:
     }
 
     def ours() -> np.ndarray:
-        answers = read_out(predict.fuse_crops(logits, CROPS))
-        return answers[predict.HIERARCHY][["predicted_latitude", "predicted_longitude"]].to_numpy()
+        views = {name: scores.unflatten(0, (-1, CROPS)) for name, scores in logits.items()}
+        answers = read_out(read_out.shares(read_outs.fuse(views)))
+        return answers[read_outs.HIERARCHY][["predicted_latitude", "predicted_longitude"]].to_numpy()
 
     def look_ups() -> np.ndarray:
-        return np.array(_look_ups(logits, ancestors, coordinates)[predict.HIERARCHY])
+        return np.array(_look_ups(logits, ancestors, coordinates)[read_outs.HIERARCHY])
 
     if not np.array_equal(ours(), look_ups()):
         raise RuntimeError("the two ways place photos differently")
@@ -56,7 +57,7 @@ def _look_ups(
     logits: dict[str, Tensor], ancestors: list[list[int]], coordinates: dict[str, list[tuple[float, float]]]
 ) -> dict[str, list[tuple[float, float]]]:
     """Plain PyTorch, photo by photo, with lists of ancestors and of coordinates."""
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in (*logits, predict.HIERARCHY)}
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in (*logits, read_outs.HIERARCHY)}
     of_coarse, of_middle = [list(column) for column in zip(*ancestors, strict=True)]
     for photo in range(PHOTOS):
         shares = {}
@@ -66,7 +67,7 @@ def _look_ups(
             shares[name] = shares[name] / shares[name].sum()
             found[name].append(coordinates[name][int(shares[name].argmax())])
         product = shares["coarse"][of_coarse] * shares["middle"][of_middle] * shares["fine"]
-        found[predict.HIERARCHY].append(coordinates["fine"][int(product.argmax())])
+        found[read_outs.HIERARCHY].append(coordinates["fine"][int(product.argmax())])
     return found
 
 

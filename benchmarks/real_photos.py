@@ -20,21 +20,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from benchmarks.__main__ import machine
 from helpers import (
+    baselines,
     bootstrap,
     class_metrics,
     data_lists,
-    devices,
     exploring,
-    features,
     labelled,
     leakage,
+    manifests,
     metrics,
     model_cards,
-    models,
     notebooks,
     paper_rows,
     paths,
@@ -42,10 +40,10 @@ from helpers import (
     recipe,
     scenes,
     training,
+    uncertainty,
 )
 
 FOLDS, SEED, IMAGE_SIZE = 5, 7, 224
-NEAREST = "nearest neighbour"
 HERE = Path(__file__).resolve().parent
 
 
@@ -84,41 +82,64 @@ def folds(truth: pd.DataFrame) -> pd.Series:
 
 
 def folds_page(truth: pd.DataFrame, photos: Path) -> str:
-    """Table over all photos, each placed by the run that has not seen its author."""
-    parts, near = [], []
+    """Accuracy and sureness over all photos, each placed by a run that has not seen its author."""
+    tables: dict[str, list[pd.DataFrame]] = {"predictions": [], "confidences": [], "neighbours": []}
+    fused = []
     for fold in range(FOLDS):
         dataset = make_inputs(truth, photos, test=fold, validation=(fold + 1) % FOLDS)
         given = {"dataset": dataset, "photo_root": str(photos)}
         run = notebooks.run("04_training/train", {**given, "image_size": IMAGE_SIZE})
         results = notebooks.run("05_evaluation/evaluate", {**given, "run": run.name})
-        predictions = pd.read_parquet(results / "predictions.parquet")
-        rows = data_lists.read(dataset)
-        near.append(leakage.shared(rows)["within 1 km of a training photo"])
-        nearest = nearest_neighbours(rows, photos)
-        parts.append(predictions.merge(nearest, on="id", validate="one_to_one"))
-    predictions = pd.concat(parts)
+        for name, parts in tables.items():
+            parts.append(pd.read_parquet(results / f"{name}.parquet"))
+        fused.append(manifests.read(results)["counts"]["fusion"]["all"])
+    predictions, confidences, neighbours = (pd.concat(parts, ignore_index=True) for parts in tables.values())
     models_in_order = [name for name in predictions if name.startswith("distance_km_")]
     distance_km = {name.removeprefix("distance_km_"): predictions[name] for name in models_in_order}
     table = bootstrap.markdown(bootstrap.interval_table(distance_km, predictions["author"], seed=SEED))
-    by_confidence = metrics.by_group(
-        predictions["distance_km"], metrics.confidence_quarters(predictions["confidence"])
-    ).round(3)
+    errors = uncertainty.errors(uncertainty.chosen(confidences, predictions))
+    per_cent = (100 * errors.set_index("model").drop(columns="photos")).round(1)
+    held = uncertainty.coverage_markdown(uncertainty.coverage(predictions, seed=SEED))
+    compared = uncertainty.fusions(confidences, predictions, seed=SEED)
+    answered = uncertainty.abstention(predictions)
+    answered = answered[answered["answered"].round(2).isin([0.05, 0.1, 0.25, 0.5, 1.0])]
+    without = bootstrap.markdown(
+        leakage.accuracy_without(predictions, neighbours, seed=SEED).rename(columns={"kept": "model"})
+    )
     settings, _ = recipe.of(notebooks.defaults("04_training/train"))
-    return f"""# Accuracy on {len(truth):,} real photos
+    return f"""# Accuracy and sureness on {len(truth):,} real photos
 
-{FOLDS} folds grouped by author: every photo is placed by a run that was trained on three fifths of the authors, with
-another fifth for validation. {settings.architecture} at {IMAGE_SIZE} px, all else as in the notebooks' defaults.
-{NEAREST.capitalize()}: the place of the training photo with the most similar features of the same backbone.
-Places are shared between folds: {100 * float(np.mean(near)):.0f} % of the photos held out lie within 1 km of a
-training photo. Measured on {datetime.date.today()}, {machine()}, seed {SEED}.
+{FOLDS} folds grouped by author: every photo is placed by a run that was trained on three fifths of the authors, and
+calibrated on another fifth. {settings.architecture} at {IMAGE_SIZE} px, all else as in the notebooks' defaults.
+Measured on {datetime.date.today()}, {machine()}, seed {SEED}.
 
     python -m benchmarks.real_photos folds PHOTOS TRUTH.csv
 
-{table}
-The photos in quarters by the confidence of the guess:
+## Accuracy
 
-{plain_table(by_confidence)}
-"""
+{table}
+## Promised and held
+
+Radii around the guesses of f*, calibrated on validation photos alone.
+
+{held}
+Expected calibration error (15 bins), mean confidence and share of photos whose class is named right, in per cent:
+
+{plain_table(per_cent.reset_index())}
+
+The surest photos answered alone, shares of them within each distance:
+
+{plain_table(answered.round(3))}
+
+## Ways to fuse five crops
+
+On validation photos the folds chose {", ".join(fused)}. On the test photos:
+
+{plain_table(compared.round(3).fillna(""))}
+
+## What is left without neighbours in training
+
+{without}"""
 
 
 MODELS: dict[str, dict[str, object]] = {
@@ -152,16 +173,15 @@ def models_page(truth: pd.DataFrame, photos: Path, scene_table: Path) -> str:
         located = exploring.located(test)
         for name, given in MODELS.items():
             runs = predict.load(trained(name, given, dataset, photos))
-            answers = predict.locate(runs, test, photos, batch_size=64)
+            answers = predict.locate(runs, test, photos, batch_size=64).answers
             if name == "multi":
-                answers |= predict.baselines(runs, test, SEED)
+                answers |= baselines.blind(runs, test, SEED)
             read_outs = [answer for answer in answers if "confidence" in answers[answer]]
             placed[name].append(predict.table(test, answers))
             named = predict.named(runs, test, photos, batch_size=64)
-            nameable = class_metrics.nameable(run.classes for run in runs.values())
             if name == "country":
                 named["the commonest country"] = always_the_commonest(runs["all"], test)
-            for level, each in class_metrics.judge_all(located, named, nameable).items():
+            for level, each in class_metrics.judge_all(located, named, predict.nameable(runs)).items():
                 of_row = paper_rows.row_name(read_outs[-1], {**parameters, **given}, name)
                 is_baseline = level == "the commonest country"
                 judged.setdefault(level if is_baseline else f"{level}, by {of_row}", []).append(each)
@@ -208,7 +228,7 @@ Of the multi-task network {agreement}.
 """
 
 
-def trained(name: str, given: Mapping[str, object], dataset: str, photos: Path) -> dict[str, Path]:
+def trained(name: str, given: Mapping[str, object], dataset: str, photos: Path) -> dict[str, list[Path]]:
     """Folders of a run, or of the networks of the three scenes, trained in this process."""
     folders = {}
     for scene in scenes.SCENES if name == "{scene}" else ("all",):
@@ -217,7 +237,7 @@ def trained(name: str, given: Mapping[str, object], dataset: str, photos: Path) 
         parameters = {**notebooks.defaults("04_training/train"), "dataset": dataset, "photo_root": str(photos)}
         parameters |= {"image_size": IMAGE_SIZE, "scene": scene, **given}
         training.train_alone(training.Job(*recipe.of(parameters), folder, folder / "checkpoints"))
-        folders[scene] = folder
+        folders[scene] = [folder]
     return folders
 
 
@@ -271,26 +291,6 @@ def make_inputs(truth: pd.DataFrame, photos: Path, *, test: int, validation: int
     notebooks.run("01_data/make_list", {**given, "truth": str(file)})
     notebooks.run("03_partitioning/build_cells", {"dataset": dataset})
     return dataset
-
-
-def nearest_neighbours(rows: pd.DataFrame, photos: Path) -> pd.DataFrame:
-    """Distance of each test photo to the training photo whose features are the most similar to its own."""
-    settings, _ = recipe.of(notebooks.defaults("04_training/train"))
-    model = models.Geolocator(settings.architecture, {}).to(devices.best_device()).eval()
-    parts = {split: rows[rows["split"] == split] for split in ("train", "test")}
-    train, test = (
-        torch.nn.functional.normalize(
-            features.of(
-                model, part, photos, IMAGE_SIZE, "centre", settings.precision, 64, f"features of {split} photos"
-            )
-        )
-        for split, part in parts.items()
-    )
-    nearest = parts["train"].iloc[(test @ train.T).argmax(1).numpy()]
-    distance_km = metrics.great_circle_km(
-        *(table[name].to_numpy() for table in (parts["test"], nearest) for name in ("latitude", "longitude"))
-    )
-    return pd.DataFrame({"id": parts["test"]["id"].to_numpy(), f"distance_km_{NEAREST}": distance_km})
 
 
 def plain_table(table: pd.DataFrame) -> str:

@@ -251,6 +251,45 @@ def author_draws(
         yield np.bincount(picked.ravel(), minlength=draws * authors).reshape(draws, authors).astype(np.float64)
 
 
+def share_intervals(hits: ArrayLike, author: ArrayLike, resamples: int = 1000, *, seed: int) -> NDArray[np.float64]:
+    """95 % percentile intervals of shares of photos, by resampling authors.
+
+    Parameters
+    ----------
+    hits : array_like of bool, shape (n,) or (n, k)
+        Whether each photo counts, for each of k shares.
+    author : array_like of str, shape (n,)
+    resamples, seed : int
+        As in :func:`author_bootstrap`.
+
+    Returns
+    -------
+    ndarray of float64, shape (2,) or (2, k)
+        Lower and upper ends, from 0 to 1; NaN where all photos are by one author.
+
+    Examples
+    --------
+    >>> share_intervals([True, True, False, True], ["ann", "ann", "bob", "cyd"], seed=7).tolist()
+    [0.0, 1.0]
+    """
+    counted = np.asarray(hits, dtype=np.float64)
+    columns = counted.reshape(len(counted), -1)
+    if not len(counted) or resamples < 1:
+        raise ValueError(f"{len(counted)} photos and {resamples} resamples: give at least one of each")
+    owner = author_numbers(author, np.lexsort(columns.T))  # by value, so that the rows' order changes no draw
+    authors = int(owner.max()) + 1
+    if authors == 1:
+        return np.full((2, *counted.shape[1:]), np.nan)
+    photos = np.bincount(owner)
+    sums = np.stack([np.bincount(owner, weights=column, minlength=authors) for column in columns.T])
+    rng = np.random.default_rng(seed)
+    drawn = np.empty((resamples, len(sums)))
+    for draw in drawn:
+        times = np.bincount(rng.integers(authors, size=authors), minlength=authors)
+        draw[:] = (sums * times).sum(axis=1) / (photos * times).sum()
+    return np.quantile(drawn, [0.025, 0.975], axis=0).reshape(2, *counted.shape[1:])
+
+
 def author_numbers(author: ArrayLike, order: ArrayLike) -> NDArray[np.intp]:
     """Number of each photo's author: the known alphabetically, then each photo of unknown author.
 

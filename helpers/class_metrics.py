@@ -1,13 +1,13 @@
 """How often the right country or region is named, and which are taken for one another."""
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from helpers import bootstrap, cells, data_lists, metrics, places, regions, targets
+from helpers import bootstrap, data_lists, metrics, regions
 
 TOP = (1, 3, 5)
 """A photo counts as right in the top k if its class is among the k likeliest."""
@@ -43,32 +43,6 @@ class Judged:
     def most_guesses(self) -> int:
         """Guesses that the photo with most has: without a second one, there is no top 3."""
         return int((self.photos[_GUESSES] != "").any().to_numpy().sum())
-
-
-def nameable(classes: Iterable[Mapping[str, targets.Classes]]) -> dict[str, Set[str]]:
-    """Countries, and regions where there are any, that some network can name.
-
-    Parameters
-    ----------
-    classes : iterable of mappings of str to Partition or Classes
-        By head, from coarse to fine, for each network. One that learns coordinates has none.
-
-    Returns
-    -------
-    dict
-        Keys by kind of class; a kind is missing where a network is not limited to any, or never names it.
-    """
-    found: dict[str, set[str]] = {}
-    for heads in classes:
-        if not heads:
-            return {}
-        finest = list(heads.values())[-1]
-        if isinstance(finest, cells.Partition):
-            found.setdefault("country", set()).update(set(places.country_codes(*finest.coordinates.T).tolist()) - {""})
-        else:
-            found.setdefault("country", set()).update(finest.countries.tolist())
-            found.setdefault(finest.name, set()).update(finest.keys.tolist())
-    return dict(found)
 
 
 def true_keys(rows: pd.DataFrame, name: str) -> pd.Series:
@@ -115,7 +89,7 @@ def judge(rows: pd.DataFrame, guesses: pd.DataFrame, name: str, classes: Set[str
     name : str
         ``country`` or ``region``.
     classes : set of str, optional
-        What the run can name: see :func:`nameable`; by default anything.
+        What the run can name: see `predict.nameable`; by default anything.
 
     Raises
     ------
@@ -149,7 +123,7 @@ def judge_all(
     named : mapping of str to DataFrame
         From :func:`helpers.predict.named`. What is under ``region`` are regions, all else are countries.
     classes : mapping of str to set of str
-        From :func:`nameable`.
+        From `predict.nameable`.
     """
     kinds = {level: level if level in regions.PARTITIONS else "country" for level in named}
     return {level: judge(rows, named[level], kind, classes.get(kind)) for level, kind in kinds.items()}

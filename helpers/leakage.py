@@ -14,7 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from helpers import cells, metrics
+from helpers import bootstrap, cells, metrics
 
 SHARED_AUTHORS = ("error", "tell")
 """What to do about a list whose authors are in several splits."""
@@ -139,16 +139,103 @@ def nearest_training_km(rows: pd.DataFrame) -> pd.Series:
     [1111.9]
     """
     in_training = (rows["split"] == "train").to_numpy()
-    held_out = rows.loc[~in_training, _COORDINATE]
+    return _nearest(rows[~in_training], rows[in_training])[0]
+
+
+def of_test_photos(test: pd.DataFrame, training: pd.DataFrame) -> pd.DataFrame:
+    """What photos share with those that a run has learned from, which may be of another list.
+
+    Parameters
+    ----------
+    test, training : DataFrame
+        Rows of data lists.
+
+    Returns
+    -------
+    DataFrame
+        ``id``; ``nearest_training_id`` and ``nearest_training_km``, of the training photo that was taken nearest;
+        ``author_in_training``, false where the author is not known; and ``place_in_training``, whether a training photo
+        lies in the same S2 cell of level 13, about 1.1 km wide.
+
+    Examples
+    --------
+    >>> photos = pd.DataFrame({"id": ["a"], "author": ["ann"], "latitude": [0.0], "longitude": [0.0]})
+    >>> of_test_photos(photos.assign(id="b"), photos).values.tolist()
+    [['b', 'a', 0.0, True, True]]
+    """
+    distance_km, nearest = _nearest(test, training)
+    return pd.DataFrame(
+        {
+            "id": test["id"].to_numpy(),
+            "nearest_training_id": nearest,
+            "nearest_training_km": distance_km.to_numpy(),
+            "author_in_training": (test["author"].isin(training["author"]) & (test["author"] != "")).to_numpy(),
+            "place_in_training": np.isin(places(test), places(training)),
+        }
+    )
+
+
+def accuracy_without(
+    predictions: pd.DataFrame, neighbours: pd.DataFrame, resamples: int = 1000, *, seed: int
+) -> pd.DataFrame:
+    """Accuracy after test photos were removed that share something with training.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        ``id, author, distance_km``.
+    neighbours : DataFrame
+        From :func:`of_test_photos`, of the same photos.
+    resamples, seed : int
+        As in `bootstrap.author_bootstrap`.
+
+    Returns
+    -------
+    DataFrame
+        ``kept``, and the columns of `bootstrap.interval_table` from ``photos`` on; a row for each way to remove photos
+        that leaves any.
+
+    Raises
+    ------
+    ValueError
+        If the two are not of the same photos.
+    """
+    differing = set(predictions["id"]) ^ set(neighbours["id"])
+    if differing:
+        raise ValueError(
+            f"predictions and neighbours are of other photos: {len(differing)} ids are in one of them alone, such as "
+            f"{min(differing)!r}. Evaluate the run again with 05_evaluation/evaluate.ipynb"
+        )
+    table = predictions[["id", "author", "distance_km"]].merge(neighbours, on="id", validate="one_to_one")
+    author, place = table["author_in_training"], table["place_in_training"]
+    kept = {
+        "all test photos": author | True,
+        "no author of training": ~author,
+        "no place of training": ~place,
+        "neither": ~author & ~place,
+    }
+    kept |= {f"farther than {near:,} km from training": table["nearest_training_km"] > near for near in NEAR_KM}
+    parts = []
+    for name, rows in kept.items():
+        if rows.any():
+            distance_km = {name: table.loc[rows, "distance_km"]}
+            parts.append(bootstrap.interval_table(distance_km, table.loc[rows, "author"], resamples, seed=seed))
+    return pd.concat(parts, ignore_index=True).rename(columns={"model": "kept"})
+
+
+def _nearest(held_out: pd.DataFrame, training: pd.DataFrame) -> tuple[pd.Series, NDArray[np.object_]]:
+    """Distance of each photo to the nearest training photo, and the id of that."""
     # A coordinate that many photos have would be a leaf of the tree as long as they are many.
-    training = rows.loc[in_training, _COORDINATE].drop_duplicates()
+    training = training.drop_duplicates(_COORDINATE)
     if not len(training) or not len(held_out):
-        return pd.Series(np.nan, held_out.index, name="nearest_training_km")
+        return pd.Series(np.nan, held_out.index, name="nearest_training_km"), np.full(len(held_out), "", dtype=object)
     tree = cKDTree(metrics.unit_vectors(training["latitude"], training["longitude"]))
     _, nearest = tree.query(metrics.unit_vectors(held_out["latitude"], held_out["longitude"]), workers=-1)
     # Its own distance, of chords, loses metres where places lie almost opposite each other.
-    distance = metrics.great_circle_km(*held_out.to_numpy().T, *training.to_numpy()[nearest].T)
-    return pd.Series(distance, held_out.index, name="nearest_training_km")
+    place = training[_COORDINATE].to_numpy()[nearest]
+    distance = metrics.great_circle_km(*held_out[_COORDINATE].to_numpy().T, *place.T)
+    ids = training["id"].to_numpy(dtype=object) if "id" in training else training.index.to_numpy(dtype=object)
+    return pd.Series(distance, held_out.index, name="nearest_training_km"), ids[nearest]
 
 
 def nearest_by_split(rows: pd.DataFrame, distance_km: pd.Series) -> pd.DataFrame:

@@ -11,13 +11,14 @@ import pandas as pd
 import pyproj
 import shapely
 from matplotlib import pyplot as plt
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection, PathCollection, PolyCollection
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Polygon
+from matplotlib.patches import Patch, Polygon
 from matplotlib.path import Path as Outline
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator, StrMethodFormatter
 from numpy.typing import ArrayLike, NDArray
@@ -106,6 +107,63 @@ def error_map(
     ]
     some = f"{len(sample):,} of {len(distance):,} photos, drawn at random." if len(sample) < len(distance) else ""
     _below(figure, entries, columns, f"Dot: true place. Line: great circle to the prediction. {some}")
+    return finished(figure)
+
+
+@styled
+def radius_maps(
+    predictions: pd.DataFrame, likeliest: pd.DataFrame, title: str = "", *, width: float = DOUBLE_COLUMN
+) -> Figure:
+    """World maps of four photos, from the surest to the least sure: guess, truth and what radii hold.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        From :func:`helpers.predict.table`.
+    likeliest : DataFrame
+        The table of that name of :class:`helpers.predict.Placed`.
+    title : str
+    width : float
+        Of the figure, in inches.
+    """
+    ordered = predictions.sort_values(["radius_50_km", "id"], ignore_index=True)
+    shown = ordered.iloc[np.unique(np.linspace(0, len(ordered) - 1, 4).round().astype(int))]
+    titles = [
+        f"radii {row['radius_50_km']:,.0f} and {row['radius_90_km']:,.0f} km; {row['distance_km']:,.0f} km off"
+        for row in shown.to_dict("records")
+    ]
+    figure, panels = _maps(titles, width, below=0.55 if width > 5 else 0.75)
+    latitude, longitude = np.meshgrid(np.linspace(-90, 90, 181), np.linspace(-180, 180, 361), indexing="ij")
+    x, y = project(latitude.ravel(), longitude.ravel()).T.reshape(2, *latitude.shape)
+    for axes, row in zip(panels, shown.to_dict("records"), strict=True):
+        guess = row["predicted_latitude"], row["predicted_longitude"]
+        if np.isfinite(row["radius_90_km"]):
+            distance = metrics.great_circle_km(*guess, latitude, longitude)
+            levels = [0, row["radius_50_km"], max(row["radius_90_km"], row["radius_50_km"] + 1e-6)]
+            axes.contourf(x, y, distance, levels=levels, colors=[PALETTE[0], PALETTE[5]], alpha=0.35, zorder=3)
+        places = likeliest[likeliest["id"] == row["id"]]
+        thin: dict[str, Any] = {"edgecolors": "white", "linewidths": 0.4}
+        marks: list[tuple[NDArray[np.float64], dict[str, Any]]] = [
+            (project(places["latitude"], places["longitude"]), {"s": 8, "color": PALETTE[1], "linewidths": 0}),
+            (project(*guess), {"s": 22, "marker": "D", "color": PALETTE[1], **thin}),
+            (project(row["latitude"], row["longitude"]), {"s": 45, "marker": "*", "color": "black", **thin}),
+        ]
+        for order, (dots, look) in enumerate(marks):
+            axes.scatter(dots[:, 0], dots[:, 1], zorder=6 + order, **look)
+    entries = [
+        Line2D([], [], color="black", marker="*", linestyle="none", label="truth"),
+        Line2D([], [], color=PALETTE[1], marker="D", markersize=3.5, linestyle="none", label="guess"),
+        _dot(PALETTE[1], "next likeliest"),
+        Patch(color=PALETTE[0], alpha=0.4, linewidth=0, label="holds 50 %"),
+        Patch(color=PALETTE[5], alpha=0.4, linewidth=0, label="holds 90 %"),
+    ]
+    caption = f"{title}. " if title else ""
+    _below(
+        figure,
+        entries,
+        5 if width > 5 else 3,
+        f"{caption}From the photo with the smallest radius to that with the largest.",
+    )
     return finished(figure)
 
 
@@ -679,7 +737,7 @@ def _dot(color: str, label: str) -> Line2D:
     return Line2D([], [], color=color, marker="o", markersize=4, linestyle="none", label=label)
 
 
-def _below(figure: Figure, entries: Sequence[Line2D], columns: int, caption: str) -> None:
+def _below(figure: Figure, entries: Sequence[Artist], columns: int, caption: str) -> None:
     """Legend below the maps, and a caption below the legend."""
     width, height = figure.get_size_inches()
     lines = textwrap.wrap(caption, int(width * 17))

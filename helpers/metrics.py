@@ -14,9 +14,11 @@ LEVELS = ("street", "city", "region", "country", "continent")
 SHARES = tuple(f"within_{threshold}km" for threshold in THRESHOLDS_KM)
 FIGURES = (*SHARES, "median_km", "mean_km")
 
-# Names of the two baselines in every table and plot.
+# Names of the baselines in every table and plot.
 RANDOM_TRAINING_PHOTO = "random training photo"
 MOST_LIKELY_CELL = "most likely cell"
+NEAREST_NEIGHBOUR = "nearest neighbour"
+SHUFFLED_LABELS = "shuffled labels"
 
 
 def great_circle_km(
@@ -160,25 +162,40 @@ def by_group(distance_km: ArrayLike, group: ArrayLike) -> pd.DataFrame:
     return table.rename(columns={"model": "group"})
 
 
-def confidence_quarters(confidence: ArrayLike) -> NDArray[np.object_]:
-    """Name the quarter of the photos that each belongs to by the confidence of its guess.
+def quarters(values: ArrayLike, least: str, most: str, none: str) -> NDArray[np.object_]:
+    """Name the quarter of the photos that each belongs to by a number that it has.
 
-    Equal confidences share a quarter, so that the rows' order changes none; quarters then differ in size. Guesses
-    without a confidence, as those of plain latitude and longitude, are named so.
+    Equal numbers share a quarter, so that the rows' order changes none; quarters then differ in size.
+
+    Parameters
+    ----------
+    values : array_like of float, shape (n,)
+        NaN for photos that have no number.
+    least, most, none : str
+        What the first and the last quarter, and photos without a number, are called.
+
+    Examples
+    --------
+    >>> quarters([0.9, 0.1, 0.2, 0.6, np.nan], "least sure", "surest", "no confidence").tolist()
+    ['4: surest', '1: least sure', '2', '3', 'no confidence']
+    >>> quarters([0.5, 0.9, 0.5, 0.5], "least sure", "surest", "no confidence").tolist()
+    ['2', '4: surest', '2', '2']
+    """
+    names = np.array([f"1: {least}", "2", "3", f"4: {most}", none], dtype=object)
+    ranks = pd.Series(np.asarray(values, dtype=np.float64)).rank(method="average") - 1
+    quarter = 4 * ranks / max(ranks.count(), 1)
+    return names[quarter.fillna(4).astype(int)]
+
+
+def confidence_quarters(confidence: ArrayLike) -> NDArray[np.object_]:
+    """Give :func:`quarters` of photos by the confidence of their guess; plain latitude and longitude have none.
 
     Examples
     --------
     >>> confidence_quarters([0.9, 0.1, 0.2, 0.6]).tolist()
     ['4: most confident', '1: least confident', '2', '3']
-    >>> confidence_quarters([np.nan, 0.1]).tolist()
-    ['no confidence', '1: least confident']
-    >>> confidence_quarters([0.5, 0.9, 0.5, 0.5]).tolist()
-    ['2', '4: most confident', '2', '2']
     """
-    names = np.array(["1: least confident", "2", "3", "4: most confident", "no confidence"], dtype=object)
-    ranks = pd.Series(np.asarray(confidence, dtype=np.float64)).rank(method="average") - 1
-    quarter = 4 * ranks / max(ranks.count(), 1)
-    return names[quarter.fillna(4).astype(int)]
+    return quarters(confidence, "least confident", "most confident", "no confidence")
 
 
 def _radians(degrees: ArrayLike, limit: float, name: str) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,8 +36,14 @@ OUTPUTS: dict[str, Callable[[Mapping[str, Any]], Path]] = {
     "03_partitioning/build_cells": lambda p: paths.cells(p["dataset"]),
     "03_partitioning/build_regions": lambda p: paths.regions(p["dataset"]),
     "04_training/train": lambda p: paths.run(p["run_name"] or default_run_name(**_naming(p))),
+    "05_evaluation/calibrate": lambda p: paths.calibration(p["run"]),
     "05_evaluation/evaluate": lambda p: paths.results(p["run"], p["dataset"]),
     "05_evaluation/evaluate_countries": lambda p: paths.countries(p["run"], p["dataset"]),
+    "05_evaluation/uncertainty": lambda p: paths.uncertainty(p["run"], p["dataset"]),
+    "05_evaluation/breakdown": lambda p: paths.breakdown(p["run"], p["dataset"]),
+    "05_evaluation/leakage": lambda p: paths.leakage(p["run"], p["dataset"]),
+    "05_evaluation/report": lambda p: paths.report(p["run"], p["dataset"]),
+    "05_evaluation/compare_runs": lambda p: paths.comparison(p["dataset"]),
     "05_evaluation/paper_table": lambda p: paths.paper_table(p["dataset"]),
     "05_evaluation/published_results": lambda p: paths.published(),
 }
@@ -132,7 +138,8 @@ def require(notebook: str, checked: Collection[str] | None = None, **given: Any)
     Raises
     ------
     MissingInput
-        Naming the command, for any dataset but the embedded one, whose missing or stale outputs are made on the way.
+        Naming the command, for any dataset but the embedded one, whose missing or stale outputs are made on the way. So
+        are calibrations, which leave nothing to choose.
     """
     folder = OUTPUTS[notebook]({**defaults(notebook), "dataset": "", **given})
     try:
@@ -144,9 +151,9 @@ def require(notebook: str, checked: Collection[str] | None = None, **given: Any)
     except manifests.StaleOutput as stale:
         problem, remedy = str(stale), ""
         given = manifests.read(folder)["parameters"]  # to make again what was there, not what the defaults make
-    if given.get("dataset") != data_lists.EMBEDDED:
+    if given.get("dataset") != data_lists.EMBEDDED and notebook != "05_evaluation/calibrate":
         raise MissingInput(problem + remedy)
-    print(f"{problem}. Running {notebook}.ipynb for {data_lists.EMBEDDED} on the way", flush=True)
+    print(f"{problem}. Running {notebook}.ipynb for {given.get('dataset') or given['run']} on the way", flush=True)
     _run_in_child(notebook, given)
     return folder
 
@@ -162,8 +169,8 @@ def require_list(dataset: str) -> Path:
     return path
 
 
-def require_runs(run_name: str, dataset: str) -> dict[str, Path]:
-    """Folders of what a run's name stands for: ``all`` and its folder, or each scene and that of its network.
+def require_runs(run_name: str, dataset: str = "") -> dict[str, list[Path]]:
+    """Folders of what a run's name stands for: those of ``all`` photos, or of each scene's.
 
     A run of the embedded dataset under its default name is trained on the way. A run carries its classes, so only its
     data list must not have changed: else photos that it was trained on could by now be test photos.
@@ -171,10 +178,11 @@ def require_runs(run_name: str, dataset: str) -> dict[str, Path]:
     Parameters
     ----------
     run_name : str
-        With ``{scene}`` in it, the individual scene networks for indoor, natural and urban photos.
+        With ``{scene}`` in it, the individual scene networks for indoor, natural and urban photos; with ``+``, networks
+        that answer together.
     dataset : str
-        Whose photos they are to place. The scenes of its photos must be up to date where there are any, and there where
-        networks of scenes need them.
+        Whose photos they are to place, by default those of the list that they were trained on. The scenes of its photos
+        must be up to date where there are any, and there where networks of scenes need them.
 
     Raises
     ------
@@ -183,12 +191,46 @@ def require_runs(run_name: str, dataset: str) -> dict[str, Path]:
     """
     from helpers.scenes import SCENES
 
-    scenes_are_there = (paths.scenes(dataset) / "manifest.json").exists()
-    if "{scene}" in run_name or scenes_are_there:
+    names = run_name.split("+")
+    by_scene = "{scene}" in run_name
+    slots = SCENES if by_scene else ("all",)
+    found = {
+        slot: [
+            _require_run(name.replace("{scene}", slot), {"scene": slot} if "{scene}" in name else {}) for name in names
+        ]
+        for slot in slots
+    }
+    dataset = dataset or trained_on(found)
+    if by_scene or (paths.scenes(dataset) / "manifest.json").exists():
         require("02_scenes/classify_scenes", dataset=dataset)
-    if "{scene}" not in run_name:
-        return {"all": _require_run(run_name, {})}
-    return {scene: _require_run(run_name.replace("{scene}", scene), {"scene": scene}) for scene in SCENES}
+    return found
+
+
+def trained_on(run_folders: Mapping[str, Sequence[Path]]) -> str:
+    """Dataset that the runs of some folders, from :func:`require_runs`, were trained on."""
+    first = next(iter(run_folders.values()))[0]
+    return str(json.loads((first / "config.json").read_text())["dataset"])
+
+
+def weights_of(run_folders: Mapping[str, Sequence[Path]]) -> dict[str, Path]:
+    """Files with the weights of runs, for a manifest."""
+    folders = [folder for slot in run_folders.values() for folder in slot]
+    return {f"run {folder.name}": folder / "model.safetensors" for folder in folders}
+
+
+def require_calibration(run_name: str, run_folders: Mapping[str, Sequence[Path]], dataset: str, root: str) -> Path:
+    """File with how a run was calibrated, made on the way: nothing is left to choose.
+
+    Parameters
+    ----------
+    run_name : str
+    run_folders : mapping
+        From :func:`require_runs`.
+    dataset, root : str
+        Dataset to be evaluated, and its ``photo_root``, which holds the validation photos if the run is of the same.
+    """
+    own_root = {"photo_root": root} if root and trained_on(run_folders) == dataset else {}
+    return require("05_evaluation/calibrate", run=run_name, **own_root) / "calibration.json"
 
 
 def _require_run(run_name: str, given: Mapping[str, Any]) -> Path:

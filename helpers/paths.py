@@ -129,14 +129,19 @@ def run(run_name: str) -> Path:
 
 
 def evaluated_name(run_name: str) -> str:
-    """Name that the results of a run have; ``{scene}`` in it stands for the networks of all scenes.
+    """Name that the results of a run have, or of several that answer together.
+
+    Parameters
+    ----------
+    run_name : str
+        ``{scene}`` in it stands for the networks of all scenes; ``+`` joins networks that answer together.
 
     Examples
     --------
-    >>> evaluated_name("toy-earth-multi-{scene}")
-    'toy-earth-multi-isn'
+    >>> evaluated_name("toy-earth-multi-{scene}"), evaluated_name("first+second")
+    ('toy-earth-multi-isn', 'first+second')
     """
-    return checked_name(run_name.replace("{scene}", NETWORKS_OF_SCENES))
+    return "+".join(checked_name(part.replace("{scene}", NETWORKS_OF_SCENES)) for part in run_name.split("+"))
 
 
 def results(run_name: str, dataset: str) -> Path:
@@ -147,6 +152,36 @@ def results(run_name: str, dataset: str) -> Path:
 def countries(run_name: str, dataset: str) -> Path:
     """Folder with how often a run names the right country, and the right region, on a dataset."""
     return root() / "05_evaluation" / "countries" / evaluated_name(run_name) / checked_name(dataset)
+
+
+def calibration(run_name: str) -> Path:
+    """Folder with how the confidence of a run, or of several networks together, was calibrated."""
+    return root() / "05_evaluation" / "calibrations" / evaluated_name(run_name)
+
+
+def uncertainty(run_name: str, dataset: str) -> Path:
+    """Folder with how well a run knows how sure it is, on a dataset."""
+    return root() / "05_evaluation" / "uncertainty" / evaluated_name(run_name) / checked_name(dataset)
+
+
+def breakdown(run_name: str, dataset: str) -> Path:
+    """Folder with where in the world, and on what photos, a run is right and wrong."""
+    return root() / "05_evaluation" / "breakdowns" / evaluated_name(run_name) / checked_name(dataset)
+
+
+def leakage(run_name: str, dataset: str) -> Path:
+    """Folder with how near test photos are to those that a run has learned from."""
+    return root() / "05_evaluation" / "leakage" / evaluated_name(run_name) / checked_name(dataset)
+
+
+def comparison(dataset: str) -> Path:
+    """Folder with runs, and published predictions, compared on the photos of a dataset."""
+    return root() / "05_evaluation" / "comparisons" / checked_name(dataset)
+
+
+def report(run_name: str, dataset: str) -> Path:
+    """Folder with the report about a run on a dataset."""
+    return root() / "05_evaluation" / "reports" / evaluated_name(run_name) / checked_name(dataset)
 
 
 def paper_table(dataset: str) -> Path:

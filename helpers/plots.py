@@ -235,6 +235,124 @@ def difference_plot(differences: pd.DataFrame, title: str = "", *, width: float 
 
 
 @styled
+def reliability_plot(table: pd.DataFrame, title: str = "", *, width: float = DOUBLE_COLUMN) -> Figure:
+    """How often guesses are right that are about equally sure, before and after calibration: a panel per model.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`helpers.uncertainty.reliability`; it may be empty.
+    title : str
+    width : float
+        Of the figure, in inches.
+    """
+    models = list(dict.fromkeys(table["model"])) or [""]
+    columns = min(len(models), 4 if width > 5 else 2)
+    shape = (-(-len(models) // columns), columns)
+    side = min(width / columns, 2.4)
+    figsize = (width, shape[0] * (side + 0.25) + 0.35)
+    figure, panels = plt.subplots(*shape, figsize=figsize, layout="constrained", squeeze=False)
+    looks = {"before": ("before calibration", GREY, "white", "s"), "after": ("after", PALETTE[0], PALETTE[0], "o")}
+    for axes, model in zip(panels.flat, models, strict=False):
+        of_model = table[table["model"] == model]
+        most = 100 * float(np.nanmax([*of_model[["confidence", "high", "right"]].to_numpy(np.float64).ravel(), 0.01]))
+        axes.plot([0, most], [0, most], color=_BAR, linewidth=0.8, zorder=1)
+        errors = []
+        for when, (_, color, face, marker) in looks.items():
+            rows = of_model[of_model["calibration"] == when]
+            axes.vlines(100 * rows["confidence"], 100 * rows["low"], 100 * rows["high"], color=color, linewidth=0.7)
+            axes.plot(
+                *(100 * rows["confidence"], 100 * rows["right"], marker),
+                color=color, markerfacecolor=face, markersize=3.2, linestyle="none", zorder=3,
+            )  # fmt: skip
+            errors += [f"{100 * error:.1f}" for error in rows["error"][:1]]
+        # Square roots, or the small confidences that calibration leaves would lie on one another.
+        roots = {"functions": (lambda values: np.sqrt(np.maximum(values, 0)), np.square)}
+        axes.set_xscale("function", **roots)
+        axes.set_yscale("function", **roots)
+        ticks = [tick for tick in (0, 1, 5, 10, 20, 40, 60, 80, 100) if tick <= 1.04 * most]
+        axes.set_xticks(ticks)
+        axes.set_yticks(ticks)
+        axes.set_xlim(0, 1.04 * most)
+        axes.set_ylim(0, 1.04 * most)
+        axes.set_box_aspect(1)
+        axes.set_title(f"{model}: {' → '.join(errors)} %" if errors else "no class is named")
+        axes.set_xlabel("Confidence (%)")
+    for unused in panels.flat[len(models) :]:
+        unused.set_axis_off()
+    for axes in panels[:, 0]:
+        axes.set_ylabel("Right (%)")
+    entries = [
+        Line2D([], [], color=color, markerfacecolor=face, marker=marker, linestyle="none", label=name)
+        for name, color, face, marker in looks.values()
+    ]
+    note = "above: expected calibration error; whiskers: 95 % intervals"
+    figure.legend(handles=entries, title=note, title_fontsize=6.5, loc="outside lower center", ncols=2)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=8.5)
+    return finished(figure)
+
+
+@styled
+def coverage_plot(table: pd.DataFrame, title: str = "", *, width: float = SINGLE_COLUMN) -> Figure:
+    """Which share of the photos radii hold, against the share that they promise, before and after calibration.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`helpers.uncertainty.coverage`.
+    title : str
+    width : float
+        Of the figure, in inches.
+    """
+    figure, axes = plt.subplots(figsize=(width, min(width, 3.6)), layout="constrained")
+    axes.plot([0, 100], [0, 100], color=_BAR, linewidth=0.8, label="as promised", zorder=1)
+    looks = {"before": ("before calibration", GREY, "--", "s"), "after": ("after", PALETTE[0], "-", "o")}
+    for when, (label, color, line, marker) in looks.items():
+        rows = table[table["calibration"] == when]
+        promised = 100 * rows["promised"]
+        axes.fill_between(promised, 100 * rows["low"], 100 * rows["high"], color=color, alpha=0.15, linewidth=0)
+        axes.plot(promised, 100 * rows["held"], line, marker=marker, markersize=2.6, color=color, label=label)
+    axes.set_xlim(0, 100)
+    axes.set_ylim(0, 100)
+    axes.set_aspect("equal")
+    axes.set_xlabel("Photos that the radius promises to hold (%)")
+    axes.set_ylabel("Photos that it holds (%)")
+    axes.set_title(title)
+    axes.legend(loc="upper left", title="shaded: 95 % intervals", title_fontsize=6.5, alignment="left")
+    return finished(figure)
+
+
+@styled
+def abstention_plot(table: pd.DataFrame, title: str = "", *, width: float = DOUBLE_COLUMN) -> Figure:
+    """Accuracy where only the surest guesses are given, against the share of photos that are answered.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`helpers.uncertainty.abstention`; it may be empty.
+    title : str
+    width : float
+        Of the figure, in inches.
+    """
+    figure, axes = plt.subplots(figsize=(width, 2.6), layout="constrained")
+    looks = zip(metrics.THRESHOLDS_KM, metrics.SHARES, PALETTE, _MARKERS, strict=False)
+    for threshold, share, color, marker in reversed(list(looks)):
+        axes.plot(
+            *(100 * table["answered"], 100 * table[share]),
+            color=color, marker=marker, markevery=0.1, markersize=3, label=f"{threshold:,} km",
+        )  # fmt: skip
+    if table.empty:
+        axes.text(0.5, 0.5, "guesses without a confidence", transform=axes.transAxes, ha="center", color=GREY)
+    axes.set_xlim(0, 100)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("Photos that are answered, the surest first (%)")
+    axes.set_ylabel("Answers within (%)")
+    axes.set_title(title)
+    figure.legend(loc="outside right upper" if width > 5 else "outside lower center", ncols=1 if width > 5 else 3)
+    return finished(figure)
+
+
+@styled
 def comparison_plot(
     intervals: pd.DataFrame, differences: pd.DataFrame, title: str = "", *, width: float = DOUBLE_COLUMN
 ) -> Figure:
@@ -1262,8 +1380,8 @@ def _looks(models: pd.Series, baselines: Collection[str]) -> dict[str, dict[str,
         looks[model] = {"color": PALETTE[number % len(PALETTE)], "linestyle": style, "zorder": 3}
         looks[model]["marker"] = _MARKERS[number % len(_MARKERS)]
     for number, model in enumerate(model for model in models if model in baselines):
-        looks[model] = {"color": ("#6B6B6B", "#A3A3A3")[number % 2], "linestyle": "--", "zorder": 2}
-        looks[model] |= {"marker": "x+"[number % 2], "linewidth": 1}
+        looks[model] = {"color": ("#6B6B6B", "#A3A3A3")[number % 2], "linestyle": ("--", ":")[number // 2 % 2]}
+        looks[model] |= {"marker": "x+12"[number % 4], "linewidth": 1, "zorder": 2}
     return looks
 
 

@@ -1,177 +1,51 @@
 """From photos to coordinates with confidence."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from helpers import cells, devices, features, inputs, metrics, models, objectives, places, progress, regions, targets
+from helpers import (
+    calibration,
+    devices,
+    features,
+    inputs,
+    metrics,
+    models,
+    places,
+    progress,
+    read_outs,
+    regions,
+    spread,
+    targets,
+)
 from helpers.models import Geolocator
 from helpers.scenes import SCENES
 
-HIERARCHY = "f*"  # the paper's name for reading the fine cell out with its coarse and middle ancestors
 LIKELIEST_REGION = "country of the likeliest region"
-GUESSES = 5  # that are kept of each photo's countries or regions
+GUESSES = 5  # that are kept of each photo's places, countries or regions
 
 _PHOTOS_IN_MEMORY = 8192  # features of five crops each: 210 MB of 1,280 numbers
-_LEAST = 1e-12  # so that levels which contradict each other with certainty do not multiply to nothing but zeros
-
-
-class ReadOut:
-    """What probabilities over classes say about the place: one answer per partition, and one over the hierarchy.
-
-    Parameters
-    ----------
-    classes : mapping of str to Partition or Classes
-        Cells from coarse to fine, or countries, or regions. With more than one partition of cells, the hierarchy
-        ``f*`` is read out too.
-    device : torch.device
-        Where the probabilities are.
-    """
-
-    def __init__(self, classes: Mapping[str, targets.Classes], device: torch.device) -> None:
-        self.classes = dict(classes)
-        *coarser, self.finest = self.classes
-        self.ancestors: dict[str, Tensor] = {}
-        partitions = {name: each for name, each in classes.items() if isinstance(each, cells.Partition)}
-        if coarser:
-            ancestors = cells.hierarchy(partitions[self.finest], *(partitions[name] for name in coarser))
-            self.ancestors = {
-                name: torch.from_numpy(row).to(device) for name, row in zip(coarser, ancestors, strict=True)
-            }
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """Names of the answers, the best founded last."""
-        return (*self.classes, HIERARCHY) if self.ancestors else tuple(self.classes)
-
-    def hierarchical(self, probabilities: Mapping[str, Tensor]) -> Tensor:
-        """Probability of each finest cell times those of its ancestors, renormalised, of shape (n, cells).
-
-        The product is that of Müller-Budack et al., ECCV 2018, section 3.3, taken on probabilities, not on logits.
-        """
-        product = probabilities[self.finest].clamp_min(_LEAST)
-        for name, ancestor in self.ancestors.items():
-            product.mul_(probabilities[name].clamp_min(_LEAST).index_select(1, ancestor))
-        return product.div_(product.sum(dim=1, keepdim=True))
-
-    def best_founded(self, probabilities: Mapping[str, Tensor]) -> Tensor:
-        """Probability of each of the finest classes, of shape (n, classes), by the last of :attr:`models`."""
-        return self.hierarchical(probabilities) if self.ancestors else probabilities[self.finest]
-
-    def __call__(self, outputs: Mapping[str, Tensor]) -> dict[str, pd.DataFrame]:
-        """Most likely class of each photo.
-
-        Parameters
-        ----------
-        outputs : mapping of str to Tensor of shape (n, classes)
-            Probabilities by partition, from :func:`fuse_crops`.
-
-        Returns
-        -------
-        dict of str to DataFrame
-            By model: ``predicted_latitude``, ``predicted_longitude`` (degrees), ``confidence`` (probability of the
-            class) and ``cell`` (class number in the partition, in the finest one for ``f*``), a row per photo.
-        """
-        answers = {}
-        for model in self.models:
-            shares = self.hierarchical(outputs) if model == HIERARCHY else outputs[model]
-            confidence, best = shares.max(dim=1)
-            cell = best.cpu().numpy()
-            place = self.classes[self.finest if model == HIERARCHY else model].coordinates[cell]
-            answers[model] = pd.DataFrame(
-                {
-                    "predicted_latitude": place[:, 0],
-                    "predicted_longitude": place[:, 1],
-                    "confidence": confidence.cpu().double().numpy(),
-                    "cell": pd.array(cell, dtype="Int64"),
-                }
-            )
-        return answers
-
-
-class CoordinateReadOut:
-    """What a head of coordinates says about the place.
-
-    Its confidence is the length of the vector that it gives: the best answer to the squared error is the mean of the
-    unit vectors of all places that the photo may be of, which is the shorter the farther they lie apart. Two plain
-    numbers for latitude and longitude tell of no confidence, so it is missing.
-    """
-
-    models = (targets.COORDINATES,)
-
-    def __call__(self, outputs: Mapping[str, Tensor]) -> dict[str, pd.DataFrame]:
-        """Place of each photo, with the columns of :class:`ReadOut`; no ``cell``."""
-        found = outputs[targets.COORDINATES].float()
-        length: Tensor | None = None
-        if found.shape[1] == 3:
-            latitude, longitude, length = objectives.place_of_vector(found)
-        else:
-            latitude, longitude = objectives.place_of_degrees(found)
-        return {
-            targets.COORDINATES: pd.DataFrame(
-                {
-                    "predicted_latitude": latitude.cpu().double().numpy(),
-                    "predicted_longitude": longitude.cpu().double().numpy(),
-                    "confidence": np.nan if length is None else length.cpu().double().numpy(),
-                    "cell": pd.array([pd.NA] * len(found), dtype="Int64"),
-                }
-            )
-        }
-
-
-def read_out(classes: Mapping[str, targets.Classes], device: torch.device) -> ReadOut | CoordinateReadOut:
-    """How the outputs of a network are read: as classes where it has some, else as coordinates."""
-    return ReadOut(classes, device) if classes else CoordinateReadOut()
-
-
-def fuse_crops(outputs: Mapping[str, Tensor], crops: int) -> dict[str, Tensor]:
-    """One answer per photo from the outputs of its crops.
-
-    Over classes: softmax per crop, then the largest value over the crops, as the paper's PyTorch successor does,
-    scaled to sum to 1. Of coordinates: the mean.
-
-    Parameters
-    ----------
-    outputs : mapping of str to Tensor of shape (n * crops, outputs)
-        By head; the crops of a photo one after another.
-    crops : int
-        Crops per photo.
-
-    Examples
-    --------
-    >>> fuse_crops({"fine": torch.tensor([[0.0, 0.0], [100.0, 0.0]])}, crops=2)
-    {'fine': tensor([[0.6667, 0.3333]])}
-    """
-    fused = {}
-    for name, scores in outputs.items():
-        if name == targets.COORDINATES:
-            fused[name] = scores.float().unflatten(0, (-1, crops)).mean(dim=1)
-        else:
-            best = scores.float().softmax(dim=1).unflatten(0, (-1, crops)).amax(dim=1)
-            fused[name] = best.div_(best.sum(dim=1, keepdim=True))
-    return fused
 
 
 @dataclass(frozen=True)
-class Run:
-    """A trained network with what is needed to use it."""
+class Network:
+    """A trained network."""
 
-    settings: dict[str, object]
+    settings: dict[str, Any]
     model: Geolocator
-    classes: dict[str, targets.Classes]
-    training_places: pd.DataFrame
     device: torch.device
 
     @property
     def image_size(self) -> int:
         """Side of the network's square input, in pixels."""
-        return int(str(self.settings["image_size"]))
+        return int(self.settings["image_size"])
 
     @property
     def precision(self) -> str:
@@ -179,28 +53,94 @@ class Run:
         return str(self.settings["precision"])
 
 
-def load(folders: Mapping[str, Path]) -> dict[str, Run]:
+@dataclass(frozen=True)
+class Run:
+    """A trained network, or several that answer together, with what is needed to use them.
+
+    Attributes
+    ----------
+    classes : dict of str to Partition or Classes
+        By head, from coarse to fine; empty for coordinates.
+    training_places : DataFrame
+        ``latitude, longitude`` of the photos that the first network learned from.
+    calibrations : dict of str to Calibration
+        By fusion.
+    fusion : str
+        The one that counts.
+    """
+
+    networks: tuple[Network, ...]
+    classes: dict[str, targets.Classes]
+    training_places: pd.DataFrame
+    calibrations: dict[str, calibration.Calibration] = field(default_factory=dict)
+    fusion: str = "max"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return self.networks[0].device
+
+    @property
+    def calibration(self) -> calibration.Calibration:
+        """That of the fusion that counts."""
+        return self.calibrations.get(self.fusion, calibration.Calibration(self.fusion))
+
+    @property
+    def fusions(self) -> tuple[str, ...]:
+        """Ways to fuse views that make a difference, the one that counts first."""
+        others = tuple(name for name in read_outs.FUSIONS if name != self.fusion)
+        return (self.fusion, *others) if self.classes else (self.fusion,)
+
+
+class Placed(NamedTuple):
+    """Where photos were taken, as a run has it: tables with an ``id``, in the order of the photos."""
+
+    answers: dict[str, pd.DataFrame]
+    """By model, the best founded last: ``predicted_latitude, predicted_longitude, confidence`` (calibrated where the
+    run is), ``confidence_uncalibrated, cell``, where the truth is known ``right``, and the ``predicted_scene``."""
+    fusions: dict[str, dict[str, pd.DataFrame]]
+    """The same for each way to fuse crops and networks."""
+    spread: pd.DataFrame
+    """``radius_50_km`` and ``radius_90_km``, that are to hold the truth with 50 and 90 %; ``p_within_1km`` …, the
+    probability that the guess is within a distance; ``entropy_bits`` of the classes. Of photos whose place is known
+    also ``held_from`` and ``held_from_uncalibrated``, the least promise whose radius holds the truth; ``true_class``
+    and its ``training_photos_of_true_class``."""
+    likeliest: pd.DataFrame
+    """The likeliest classes: ``rank, cell, latitude, longitude, probability, country, region``, a row for each."""
+    countries: pd.DataFrame
+    """The likeliest countries, as :func:`named` gives them."""
+
+
+def load(folders: Mapping[str, Sequence[Path]], calibrated: Path | None = None, fusion: str = "auto") -> dict[str, Run]:
     """Load runs that training left, on the best device of this machine.
 
     Parameters
     ----------
-    folders : mapping of str to Path
-        ``all`` and the folder of a run; or each scene and the folder of its individual scene network.
+    folders : mapping of str to sequence of Path
+        ``all`` and the folder of a run, or of several that answer together; or each scene and those of its individual
+        scene network.
+    calibrated : Path, optional
+        File from :func:`helpers.calibration.write`. Without it nothing is calibrated.
+    fusion : str
+        One of `read_outs.FUSIONS`, or ``auto``: as chosen on validation photos, the largest probability where there
+        were too few.
 
     Raises
     ------
     ValueError
         If a model is not of the architecture or the classes that its folder tells of, a network is given for another
-        scene than its own, or the networks of the scenes do not answer the same questions.
+        scene than its own, or networks that answer together, or those of the scenes, do not answer the same questions.
     """
-    runs = {scene: _loaded(folder) for scene, folder in folders.items()}
+    fitted = calibration.read(calibrated) if calibrated else {}
+    runs = {scene: _loaded(paths, *fitted.get(scene, ({}, "max")), fusion) for scene, paths in folders.items()}
     for scene, run in runs.items():
-        if len(runs) > 1 and run.settings["scene"] != scene:
-            raise ValueError(
-                f"{folders[scene]} was trained on photos of scene {run.settings['scene']!r}, so it is no network for "
-                f"{scene} photos: train one with -p scene {scene}"
-            )
-    heads = {scene: list(run.model.heads) for scene, run in runs.items()}
+        for folder, network in zip(folders[scene], run.networks, strict=True):
+            if len(runs) > 1 and network.settings["scene"] not in (scene, "all"):
+                raise ValueError(
+                    f"{folder} was trained on photos of scene {network.settings['scene']!r}, so it is no network for "
+                    f"{scene} photos: train one with -p scene {scene}"
+                )
+    heads = {scene: list(run.networks[0].model.heads) for scene, run in runs.items()}
     for scene, names in heads.items():
         if names != next(iter(heads.values())):
             raise ValueError(
@@ -210,7 +150,28 @@ def load(folders: Mapping[str, Path]) -> dict[str, Run]:
     return runs
 
 
-def _loaded(folder: Path) -> Run:
+def _loaded(folders: Sequence[Path], calibrations: dict[str, calibration.Calibration], best: str, fusion: str) -> Run:
+    networks, classes = zip(*map(_network, folders), strict=True)
+    for folder, network in zip(folders, networks, strict=True):
+        described = _answers_to(folder, network), _answers_to(folders[0], networks[0])
+        if described[0] != described[1]:
+            raise ValueError(
+                f"{folders[0].name} and {folder.name} cannot answer together: they have other heads, classes or data "
+                f"lists ({described[1][0]}, {described[0][0]}); train both on the same dataset and partition"
+            )
+    places = pd.read_parquet(folders[0] / "training_places.parquet")
+    return Run(networks, classes[0], places, calibrations, best if fusion == "auto" else fusion)
+
+
+def _answers_to(folder: Path, network: Network) -> tuple[str, dict[str, str]]:
+    """What the answers of a network are about."""
+    settings = network.settings
+    return f"{settings['dataset']}, {settings['partition']}", targets.fingerprints(
+        folder / "classes", dict.fromkeys(network.model.heads, 0)
+    )
+
+
+def _network(folder: Path) -> tuple[Network, dict[str, targets.Classes]]:
     settings = json.loads((folder / "config.json").read_text())
     if "scene" not in settings:
         raise ValueError(f"{folder} was made by an older version: train it anew with 04_training/train.ipynb")
@@ -219,10 +180,10 @@ def _loaded(folder: Path) -> Run:
     models.restore(model, folder / "model.safetensors", targets.fingerprints(folder / "classes", settings["classes"]))
     device = devices.best_device()
     model = model.to(device).to(memory_format=torch.channels_last).eval()
-    return Run(settings, model, classes, pd.read_parquet(folder / "training_places.parquet"), device)
+    return Network(settings, model, device), classes
 
 
-def locate(runs: Mapping[str, Run], rows: pd.DataFrame, photo_root: Path, batch_size: int) -> dict[str, pd.DataFrame]:
+def locate(runs: Mapping[str, Run], rows: pd.DataFrame, photo_root: Path, batch_size: int) -> Placed:
     """Predict where the photos of a list were taken, from five crops each.
 
     Parameters
@@ -230,31 +191,36 @@ def locate(runs: Mapping[str, Run], rows: pd.DataFrame, photo_root: Path, batch_
     runs : mapping of str to Run
         From :func:`load`. With a network for each scene, a photo goes to that of its scene.
     rows : DataFrame
-        Rows of a data list; ``id`` and ``path`` are read, and ``scene`` where there are several networks.
+        Rows of a data list; ``id`` and ``path`` are read, ``scene`` where there are several networks, and ``latitude``
+        and ``longitude`` where they are known, to say how much of the distribution is nearer than the truth.
     photo_root : Path
         Folder that the paths are relative to.
     batch_size : int
         Photos per batch, five crops each.
-
-    Returns
-    -------
-    dict of str to DataFrame
-        By model, see :class:`ReadOut`, with the ``id`` in front, in the order of `rows`; of a multi-task network with
-        its ``predicted_scene``.
 
     Raises
     ------
     ValueError
         If there are no rows, or a photo has no scene whose network could take it.
     """
-    return _answered(runs, rows, photo_root, batch_size, _placer)
+    tables = _answered(runs, rows, photo_root, batch_size, _Placer)
+    answers: dict[str, dict[str, pd.DataFrame]] = {fusion: {} for fusion in ("", *read_outs.FUSIONS)}
+    models = list(dict.fromkeys(model for kind, _, model in tables if kind == "answer"))
+    for model in models:
+        for fusion in answers:
+            if ("answer", fusion, model) in tables:
+                answers[fusion][model] = tables["answer", fusion, model]
+    chosen = answers.pop("")
+    likeliest = _long(tables["likeliest", "", ""])
+    return Placed(chosen, answers, tables["spread", "", ""], likeliest, tables["named", "", "country"])
 
 
 def named(runs: Mapping[str, Run], rows: pd.DataFrame, photo_root: Path, batch_size: int) -> dict[str, pd.DataFrame]:
     """Name the likeliest countries of photos, and the likeliest regions where a run knows them.
 
-    The probability of a country is the sum of those of its regions or cells. A cell is in the country where its
-    training photos have their mean, in none far from every coast. A head of coordinates names a single country.
+    The probability of a country is the sum of those of its regions, or of its shares of the cells: a cell is in the
+    countries that its training photos were taken in. What lies in no class is left out. A head of coordinates names a
+    single country.
 
     Parameters
     ----------
@@ -268,49 +234,56 @@ def named(runs: Mapping[str, Run], rows: pd.DataFrame, photo_root: Path, batch_s
         :data:`GUESSES` likeliest as ``guess_1`` ... (codes of countries, names of regions, "" where there are no
         more) and their probabilities ``p_1`` ..., in the order of `rows`.
     """
-    return _answered(runs, rows, photo_root, batch_size, _namer)
+    tables = _answered(runs, rows, photo_root, batch_size, _Namer)
+    return {level: table for (_, _, level), table in tables.items()}
 
 
-def baselines(runs: Mapping[str, Run], rows: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
-    """Answers that see no photo: the place of a random training photo, and always the fullest of the finest classes.
+def nameable(runs: Mapping[str, Run]) -> dict[str, set[str]]:
+    """Countries, and regions where there are any, that some network can name.
 
-    Coordinates have no classes, so there the second is missing.
+    Returns
+    -------
+    dict of str to set of str
+        Keys by kind of class; a kind is missing where a network is not limited to any, or never names it.
     """
-    generator = np.random.default_rng(seed)
-    parts: dict[str, list[pd.DataFrame]] = {}
-    for run, part in _routed(runs, rows):
-        drawn = generator.integers(len(run.training_places), size=len(part))
-        coordinates = {metrics.RANDOM_TRAINING_PHOTO: run.training_places.to_numpy()[drawn]}
-        for name, finest in list(run.classes.items())[-1:]:
-            kind = "cell" if isinstance(finest, cells.Partition) else name
-            fullest = np.full(len(part), finest.training_photos.argmax())
-            coordinates[metrics.MOST_LIKELY_CELL.replace("cell", kind)] = finest.coordinates[fullest]
-        for model, pair in coordinates.items():
-            columns = {"id": part["id"], "predicted_latitude": pair[:, 0], "predicted_longitude": pair[:, 1]}
-            parts.setdefault(model, []).append(pd.DataFrame(columns))
-    return {model: _in_order(pd.concat(tables), rows) for model, tables in parts.items()}
+    found: dict[str, set[str]] = {}
+    for run in runs.values():
+        earth = earth_of(run)
+        if not isinstance(earth, spread.ClassSpread):
+            return {}
+        found.setdefault("country", set()).update(earth.country_codes.tolist())
+        finest = list(run.classes.values())[-1]
+        if isinstance(finest, regions.Classes):
+            found.setdefault(finest.name, set()).update(finest.keys.tolist())
+    return found
 
 
-def table(rows: pd.DataFrame, answers: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """One row per photo: the truth, the best founded answer, and how far off every answer is.
+def table(
+    rows: pd.DataFrame, answers: Mapping[str, pd.DataFrame], spread_of: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """One row per photo: the truth, the best founded answer, how sure it is, and how far off every answer is.
 
     Parameters
     ----------
     rows : DataFrame
         Rows of a data list.
     answers : mapping of str to DataFrame
-        From :func:`locate`, the best founded last, and where wanted from :func:`baselines` after them.
+        Those of :class:`Placed`, the best founded last, and where wanted from :mod:`helpers.baselines` after them.
+    spread_of : DataFrame, optional
+        The table of that name of :class:`Placed`.
 
     Returns
     -------
     DataFrame
         ``id, author, latitude, longitude, predicted_latitude, predicted_longitude, distance_km, confidence, cell``,
-        of a multi-task network ``predicted_scene``, the ``scene`` where `rows` have it, and ``distance_km_<model>``
-        for every model.
+        of a multi-task network ``predicted_scene``, the columns of `spread_of`, the ``scene`` where `rows` have it, and
+        ``distance_km_<model>`` for every model.
     """
     best = [model for model in answers if "confidence" in answers[model]][-1]
     truth = rows[["id", "author", "latitude", "longitude"]]
     predictions = truth.merge(answers[best], on="id", validate="one_to_one")
+    if spread_of is not None:
+        predictions = predictions.merge(spread_of, on="id", validate="one_to_one")
     for model, answer in answers.items():
         predictions[f"distance_km_{model}"] = metrics.great_circle_km(
             rows["latitude"], rows["longitude"], answer["predicted_latitude"], answer["predicted_longitude"]
@@ -340,12 +313,18 @@ def scene_agreement(predictions: pd.DataFrame) -> str:
     return f"its scene head agrees with the known scene of {agree:.1f} % of {len(known):,} photos ({by_scene})"
 
 
-def _routed(runs: Mapping[str, Run], rows: pd.DataFrame) -> Iterator[tuple[Run, pd.DataFrame]]:
-    """Each network with the photos that it places."""
+def routed(runs: Mapping[str, Run], rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Each scene, or ``all``, with the photos that its networks place.
+
+    Raises
+    ------
+    ValueError
+        If there are no rows, or a photo has no scene whose network could take it.
+    """
     if rows.empty:
         raise ValueError("no photo to place: the list has no test photos; build it with a test_share above 0")
     if len(runs) == 1:
-        yield next(iter(runs.values())), rows
+        yield next(iter(runs)), rows
         return
     astray = rows["id"][~rows["scene"].isin(list(runs))]
     if len(astray):
@@ -353,10 +332,41 @@ def _routed(runs: Mapping[str, Run], rows: pd.DataFrame) -> Iterator[tuple[Run, 
             f"{len(astray)} of {len(rows)} photos, such as {astray.iloc[0]!r}, have no known scene, so none of the "
             f"networks for {', '.join(runs)} can take them: classify them with 02_scenes/classify_scenes.ipynb"
         )
-    for scene, run in runs.items():
+    for scene in runs:
         part = rows[rows["scene"] == scene]
         if len(part):
-            yield run, part
+            yield scene, part
+
+
+def confidences(rows: pd.DataFrame, placed: Placed) -> pd.DataFrame:
+    """How sure every answer is, and whether it is right: a row for each photo, model and way to fuse views.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Rows of a data list.
+    placed : Placed
+        From :func:`locate`, for the same photos.
+
+    Returns
+    -------
+    DataFrame
+        ``id, fusion`` (one of `read_outs.FUSIONS`, or ``chosen``), ``model, confidence, confidence_uncalibrated``,
+        ``right`` (whether the class is the true one; missing for coordinates), ``distance_km``.
+    """
+    parts = []
+    for fusion, answers in {"chosen": placed.answers, **placed.fusions}.items():
+        for model, answer in answers.items():
+            place = answer["predicted_latitude"], answer["predicted_longitude"]
+            distance_km = metrics.great_circle_km(rows["latitude"], rows["longitude"], *place)
+            table = answer.reindex(columns=["id", "confidence", "confidence_uncalibrated", "right"])
+            parts.append(table.assign(fusion=fusion, model=model, distance_km=distance_km))
+    table = pd.concat(parts, ignore_index=True).astype({"right": "boolean"})
+    return table[["id", "fusion", "model", "confidence", "confidence_uncalibrated", "right", "distance_km"]]
+
+
+_Key = tuple[str, str, str]  # kind of table, fusion, model or level
+_Reader = Callable[[Mapping[str, Tensor], pd.DataFrame], dict[_Key, pd.DataFrame]]
 
 
 def _answered(
@@ -364,102 +374,197 @@ def _answered(
     rows: pd.DataFrame,
     photo_root: Path,
     batch_size: int,
-    reader: Callable[[Run], Callable[[Mapping[str, Tensor]], dict[str, pd.DataFrame]]],
-) -> dict[str, pd.DataFrame]:
-    """What `reader` makes of the outputs of each photo's network, with the ``id`` in front, in the order of `rows`."""
-    parts: dict[str, list[pd.DataFrame]] = {}
-    for run, part in _routed(runs, rows):
-        read, found = reader(run), dict[str, list[pd.DataFrame]]()
-        for outputs in _outputs(run, part, photo_root, batch_size):
-            for name, table in read(outputs).items():
-                found.setdefault(name, []).append(table)
-        for name, tables in found.items():
+    reader: Callable[[Run], _Reader],
+) -> dict[_Key, pd.DataFrame]:
+    """What `reader` makes of the outputs of each photo's networks, with the ``id`` in front, in the order of `rows`."""
+    parts: dict[_Key, list[pd.DataFrame]] = {}
+    for scene, part in routed(runs, rows):
+        run = runs[scene]
+        read, found, start = reader(run), dict[_Key, list[pd.DataFrame]](), 0
+        for views in outputs(run, part, photo_root, batch_size):
+            count = len(next(iter(views.values())))
+            for key, table in read(views, part.iloc[start : start + count]).items():
+                found.setdefault(key, []).append(table)
+            start += count
+        for key, tables in found.items():
             together = pd.concat(tables, ignore_index=True)
             together.insert(0, "id", part["id"].to_numpy())
-            parts.setdefault(name, []).append(together)
-    return {name: _in_order(pd.concat(tables), rows) for name, tables in parts.items()}
+            parts.setdefault(key, []).append(together)
+    return {key: _in_order(pd.concat(tables), rows) for key, tables in parts.items()}
 
 
 def _in_order(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     return table.set_index("id").loc[rows["id"]].reset_index()
 
 
+def outputs(run: Run, rows: pd.DataFrame, photo_root: Path, batch_size: int) -> Iterator[dict[str, Tensor]]:
+    """Outputs of the heads for each batch of photos, of shape (photos, views, outputs).
+
+    A view is one of five crops, seen by one of the networks.
+
+    Raises
+    ------
+    ValueError
+        If a network gives numbers that are not finite.
+    """
+    streams = [_outputs(network, rows, photo_root, batch_size) for network in run.networks]
+    for batch in zip(*streams, strict=True):
+        yield {name: torch.cat([views[name] for views in batch], dim=1) for name in batch[0]}
+
+
 @torch.inference_mode()
-def _outputs(run: Run, rows: pd.DataFrame, photo_root: Path, batch_size: int) -> Iterator[dict[str, Tensor]]:
-    """Outputs of the heads for each batch of photos, fused over five crops."""
-    if run.settings["train_layers"] == "heads":  # the backbone is that of other runs too, which may have been asked
-        for start in range(0, len(rows), _PHOTOS_IN_MEMORY):
-            part = rows.iloc[start : start + _PHOTOS_IN_MEMORY]
+def _outputs(network: Network, rows: pd.DataFrame, photo_root: Path, batch_size: int) -> Iterator[dict[str, Tensor]]:
+    if network.settings["train_layers"] == "heads":  # the backbone is that of other runs too, which may have been asked
+        together = max(1, _PHOTOS_IN_MEMORY // batch_size) * batch_size
+        for start in range(0, len(rows), together):
             found = features.of(
-                *(run.model, part, photo_root, run.image_size, "five"),
-                *(run.precision, batch_size, "features of test photos"),
+                *(network.model, rows.iloc[start : start + together], photo_root, network.image_size, "five"),
+                *(network.precision, batch_size, "features of photos to place"),
             )
             for batch in found.split(batch_size):
-                yield _sound(run.model.classify(batch.flatten(0, 1).to(run.device)), batch.shape[1])
+                yield _sound(network.model.classify(batch.flatten(0, 1).to(network.device)), batch.shape[1])
         return
-    views = inputs.PhotoViews(rows, photo_root, run.image_size, view="five")
+    views = inputs.PhotoViews(rows, photo_root, network.image_size, view="five")
     batches = inputs.batches(views, range(len(rows)), batch_size)
     total = -(-len(rows) // batch_size)
     for photos in progress.track(batches, "predicting", total, unit=f"batches of {batch_size} photos"):
-        with devices.autocast(run.device, run.model, run.precision):
-            outputs = run.model(photos.flatten(0, 1).to(run.device, non_blocking=True))
-        yield _sound(outputs, photos.shape[1])
+        with devices.autocast(network.device, network.model, network.precision):
+            answered = network.model(photos.flatten(0, 1).to(network.device, non_blocking=True))
+        yield _sound(answered, photos.shape[1])
 
 
-def _sound(outputs: Mapping[str, Tensor], crops: int) -> dict[str, Tensor]:
-    for name, scores in outputs.items():
+def _sound(answered: Mapping[str, Tensor], crops: int) -> dict[str, Tensor]:
+    for name, scores in answered.items():
         if not torch.isfinite(scores).all():
             raise ValueError(f"head {name!r} gives numbers that are not finite: train the run anew, it has diverged")
-    return fuse_crops(outputs, crops)
+    return {name: scores.unflatten(0, (-1, crops)) for name, scores in answered.items()}
 
 
-def _placer(run: Run) -> Callable[[Mapping[str, Tensor]], dict[str, pd.DataFrame]]:
-    """How the outputs of a network name places, and scenes where it has a head for them."""
-    reader = read_out(run.classes, run.device)
-
-    def place(outputs: Mapping[str, Tensor]) -> dict[str, pd.DataFrame]:
-        answers = reader(outputs)
-        if targets.SCENE in outputs:
-            scene = np.array(SCENES)[outputs[targets.SCENE].argmax(dim=1).cpu().numpy()]
-            answers = {model: table.assign(predicted_scene=scene) for model, table in answers.items()}
-        return answers
-
-    return place
+def earth_of(run: Run) -> spread.Spread:
+    """How the answers of a run become distributions over the Earth."""
+    if not run.classes:
+        return spread.VectorSpread()
+    return spread.ClassSpread(list(run.classes.values())[-1], run.training_places, run.device)
 
 
-def _namer(run: Run) -> Callable[[Mapping[str, Tensor]], dict[str, pd.DataFrame]]:
-    """How the outputs of a network name countries and regions."""
-    reader = read_out(run.classes, run.device)
-    if isinstance(reader, CoordinateReadOut):
-        return lambda outputs: {"country": _country_of_place(reader(outputs)[targets.COORDINATES])}
-    finest = run.classes[reader.finest]
-    if isinstance(finest, cells.Partition):
-        countries = places.country_codes(*finest.coordinates.T)
-        return lambda outputs: {"country": _likeliest(*_summed(reader.best_founded(outputs).cpu(), countries))}
-    if finest.name == "country":
-        return lambda outputs: {"country": _likeliest(outputs["country"].cpu(), finest.keys)}
-    return lambda outputs: _named_regions(outputs["region"].cpu(), finest)
+class _Namer:
+    """How the outputs of a run name countries and regions."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.earth = run, earth_of(run)
+        self.read_out = read_outs.of(run.classes, run.device)
+
+    def __call__(self, views: Mapping[str, Tensor], rows: pd.DataFrame) -> dict[_Key, pd.DataFrame]:
+        shares = self.read_out.shares(read_outs.fuse(views, self.run.fusion))
+        return self.named(*list(shares.items())[-1])
+
+    def named(self, model: str, shares: Tensor) -> dict[_Key, pd.DataFrame]:
+        """Countries, and regions, by the answer of the best founded model."""
+        if not isinstance(self.earth, spread.ClassSpread):
+            answer = self.read_out({model: shares})[model]
+            country = places.country_codes(answer["predicted_latitude"], answer["predicted_longitude"])
+            return {("named", "", "country"): _guesses(torch.full((len(country), 1), torch.nan), country[:, None])}
+        calibrated = self.run.calibration.tempered(model, shares)
+        masses = self.earth.masses(calibrated, self.run.calibration.outside.get(model, 0.0))
+        tables = {"country": _likeliest(self.earth.countries(masses).cpu(), self.earth.country_codes)}
+        finest = list(self.run.classes.values())[-1]
+        if isinstance(finest, regions.Classes) and finest.name == "region":
+            inside = masses[:, :-1].cpu()
+            best = inside.max(dim=1)
+            tables["region"] = _likeliest(inside, finest.keys)
+            tables[LIKELIEST_REGION] = _guesses(best.values[:, None], finest.countries[best.indices.numpy()][:, None])
+        return {("named", "", level): table for level, table in tables.items()}
 
 
-def _country_of_place(answer: pd.DataFrame) -> pd.DataFrame:
-    country = places.country_codes(answer["predicted_latitude"], answer["predicted_longitude"])
-    return _guesses(torch.full((len(country), 1), torch.nan), country[:, None])
+class _Placer(_Namer):
+    """How the outputs of a run name places, and say how sure they are."""
+
+    def __call__(self, views: Mapping[str, Tensor], rows: pd.DataFrame) -> dict[_Key, pd.DataFrame]:
+        known = calibration.truth(rows, self.read_out) if {"latitude", "longitude"} <= set(rows.columns) else None
+        tables: dict[_Key, pd.DataFrame] = {}
+        for fusion in reversed(self.run.fusions):  # the one that counts is the last, and goes on below
+            fused = read_outs.fuse(views, fusion)
+            shares = self.read_out.shares(fused)
+            for model, answer in self.read_out(shares).items():
+                tables["answer", fusion, model] = self._calibrated(fusion, model, shares[model], answer, known)
+        for model in shares:
+            tables["answer", "", model] = tables["answer", self.run.fusion, model]
+        if targets.SCENE in fused:
+            scene = np.array(SCENES)[fused[targets.SCENE].argmax(dim=1).cpu().numpy()]
+            tables["answer", "", model] = tables["answer", "", model].assign(predicted_scene=scene)
+        guess = tables["answer", "", model]
+        tables["spread", "", ""] = self._spread(model, shares[model], guess, known)
+        tables["likeliest", "", ""] = self._likeliest(model, shares[model], guess)
+        return tables | self.named(model, shares[model])
+
+    def _calibrated(
+        self, fusion: str, model: str, shares: Tensor, answer: pd.DataFrame, known: calibration.Truth | None
+    ) -> pd.DataFrame:
+        """An answer with its confidence calibrated and, where the truth is known, whether it names the right class."""
+        table = answer.assign(confidence_uncalibrated=answer["confidence"])
+        fitted = self.run.calibrations.get(fusion)
+        if fitted and self.run.classes:
+            table["confidence"] = (
+                fitted.inside(model) * fitted.tempered(model, shares).amax(dim=1).double().cpu().numpy()
+            )
+        return table.assign(right=table["cell"].to_numpy() == known.labels[model]) if known and known.labels else table
+
+    def _spread(self, model: str, shares: Tensor, guess: pd.DataFrame, known: calibration.Truth | None) -> pd.DataFrame:
+        fitted, place = self.run.calibration, guess[["predicted_latitude", "predicted_longitude"]].to_numpy(np.float64)
+        masses = self.earth.masses(fitted.tempered(model, shares), fitted.outside.get(model, 0.0))
+        radii = self.earth.radii(masses, place, [fitted.level(promise) for promise in calibration.PROMISES])
+        limits = np.nextafter(np.tile(metrics.THRESHOLDS_KM, (len(place), 1)).astype(np.float64), np.inf)
+        within = fitted.held(self.earth.nearer(masses, place, limits))
+        table = pd.DataFrame(radii, columns=[f"radius_{100 * promise:.0f}_km" for promise in calibration.PROMISES])
+        table[[f"p_{share}" for share in metrics.SHARES]] = within
+        if fitted.reason and not self.run.classes and shares.shape[1] == 2:  # two plain numbers tell of no spread
+            table[:] = np.nan
+        table["entropy_bits"] = spread.entropy_bits(masses) if self.run.classes else np.nan
+        if known:
+            distance_km = metrics.great_circle_km(*known.place.T, *place.T)
+            table["held_from"] = fitted.held(self.earth.nearer(masses, place, distance_km))
+            table["held_from_uncalibrated"] = self.earth.nearer(self.earth.masses(shares, 0.0), place, distance_km)
+        if known and known.labels:
+            label = known.labels[model]
+            photos = np.append(list(self.run.classes.values())[-1].training_photos, 0)
+            table["true_class"] = pd.array(label, dtype="Int64")
+            table.loc[label < 0, "true_class"] = pd.NA
+            table["training_photos_of_true_class"] = photos[label]  # -1, none, finds the 0
+        return table
+
+    def _likeliest(self, model: str, shares: Tensor, guess: pd.DataFrame) -> pd.DataFrame:
+        """The likeliest classes in columns, for :func:`_long`; of coordinates the guess alone."""
+        if not isinstance(self.read_out, read_outs.ReadOut):
+            place = guess[["predicted_latitude", "predicted_longitude"]]
+            return place.set_axis(["latitude 1", "longitude 1"], axis=1).assign(
+                **{"cell 1": -1, "probability 1": np.nan}
+            )
+        classes = self.read_out.classes_of(model)
+        best = self.run.calibration.tempered(model, shares).topk(min(GUESSES, len(classes)), dim=1)
+        probability = best.values.double().cpu().numpy() * self.run.calibration.inside(model)
+        columns: dict[str, np.ndarray] = {}
+        for rank, cell in enumerate(best.indices.cpu().numpy().T):
+            columns |= {f"cell {rank + 1}": cell, f"probability {rank + 1}": probability[:, rank]}
+            columns |= dict(
+                zip([f"latitude {rank + 1}", f"longitude {rank + 1}"], classes.coordinates[cell].T, strict=True)
+            )
+        return pd.DataFrame(columns)
 
 
-def _named_regions(shares: Tensor, classes: regions.Classes) -> dict[str, pd.DataFrame]:
-    best = shares.max(dim=1)
-    return {
-        "region": _likeliest(shares, classes.keys),
-        "country": _likeliest(*_summed(shares, classes.countries)),
-        LIKELIEST_REGION: _guesses(best.values[:, None], classes.countries[best.indices.numpy()][:, None]),
-    }
-
-
-def _summed(shares: Tensor, names: np.ndarray) -> tuple[Tensor, np.ndarray]:
-    """Sums of the shares of classes that have the same name; classes without one are left out."""
-    found, group = np.unique(names, return_inverse=True)
-    sums = torch.zeros(len(shares), len(found)).index_add_(1, torch.from_numpy(group), shares.float())
-    return sums[:, torch.from_numpy(found != "")], found[found != ""]
+def _long(wide: pd.DataFrame) -> pd.DataFrame:
+    """A row for each of the likeliest classes of each photo, with the country and the region of its coordinate."""
+    ranks = [column.removeprefix("cell ") for column in wide.columns.tolist() if column.startswith("cell ")]
+    columns = ["cell", "latitude", "longitude", "probability"]
+    parts = [
+        wide[["id", *(f"{name} {rank}" for name in columns)]].set_axis(["id", *columns], axis=1).assign(rank=int(rank))
+        for rank in ranks
+    ]
+    table = pd.concat(parts).sort_index(kind="stable").reset_index(drop=True)
+    number = places.locate(table["latitude"], table["longitude"])
+    named = places.regions()[["country", "region"]].to_numpy(dtype=object)
+    country, region = np.vstack([named, ["", ""]])[number].T
+    table["cell"] = table["cell"].astype("Int64").mask(table["cell"] < 0)
+    return table.assign(country=country, region=region)[["id", "rank", *columns, "country", "region"]]
 
 
 def _likeliest(shares: Tensor, names: np.ndarray) -> pd.DataFrame:

@@ -3,7 +3,11 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from helpers import cells, manifests, paths, regions
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from helpers import cells, manifests, paths, places, regions
 
 COORDINATES, SCENE = "coordinates", "scene"  # heads of a network that stand for no classes on the map
 PARTITIONS = (*cells.PARTITIONS, "multi", *regions.PARTITIONS, COORDINATES)
@@ -47,6 +51,26 @@ def read(source: Path, names: Iterable[str]) -> dict[str, Classes]:
     return {
         name: (regions if name in regions.PARTITIONS else cells).read(source / f"{name}.csv", name) for name in names
     }
+
+
+def labels(classes: Classes, latitude: ArrayLike, longitude: ArrayLike) -> NDArray[np.int64]:
+    """Class of each coordinate, -1 for one that is in none.
+
+    Examples
+    --------
+    >>> france = regions.build(pd.DataFrame({"country": ["FR"]}), "country", min_photos=1)
+    >>> labels(france, [48.9, 35.7], [2.4, 139.7]).tolist()
+    [0, -1]
+    """
+    if isinstance(classes, cells.Partition):
+        return cells.labels(classes, cells.leaf_ids(latitude, longitude))
+    column = "country" if classes.name == "country" else "region"
+    key = np.append(places.regions()[column].to_numpy(dtype=object), "")  # which the number of nowhere, -1, finds
+    return (
+        pd.Index(classes.keys, dtype=object)
+        .get_indexer(pd.Index(key[places.locate(latitude, longitude)]))
+        .astype(np.int64)
+    )
 
 
 def write(classes: Mapping[str, Classes], target: Path) -> None:

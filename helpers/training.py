@@ -43,9 +43,9 @@ from helpers import (
     models,
     objectives,
     paths,
-    predict,
     processes,
     progress,
+    read_outs,
     recipe,
     scenes,
     stopwatch,
@@ -290,7 +290,7 @@ class _Run:
 
         self.model = _model(settings, self.outputs, self.fingerprints, self.device)
         self.loss = Loss(settings, classes, self.outputs, self.device)
-        self.read_out = predict.read_out(classes, self.device)
+        self.read_out = read_outs.of(classes, self.device)
         self.labels = {name: column.to(self.device) for name, column in self.training.labels.items()}
         self.coordinates = self.training.coordinates.to(self.device)
         self.number_format = devices.number_format(self.device, self.model, settings.precision)
@@ -588,7 +588,8 @@ class _Run:
             summed = self.loss.summed(answers, labels, photos.coordinates[numbers].to(self.device))
             for total, part in zip(totals, summed, strict=True):
                 total.add_(part.to(total))
-            table = self.read_out(predict.fuse_crops(answers, crops=1))[self.read_out.models[-1]]
+            fused = read_outs.fuse({name: scores.unsqueeze(1) for name, scores in answers.items()})
+            table = self.read_out(self.read_out.shares(fused))[self.read_out.models[-1]]
             rows = photos.rows.iloc[numbers.numpy()]
             places = table["predicted_latitude"], table["predicted_longitude"]
             found.append(metrics.great_circle_km(rows["latitude"], rows["longitude"], *places))

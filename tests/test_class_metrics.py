@@ -244,18 +244,6 @@ def test_no_resamples_are_refused() -> None:
         figures(rows_of(["FR"]), guesses_of([["FR"]]), resamples=0)
 
 
-def test_what_a_run_can_name_follows_from_its_classes() -> None:
-    rows = pd.DataFrame({"country": ["DE", "US"], "region": ["Bayern, Germany", "Hawaii, United States"]})
-    country, region = (regions.build(rows, name, 1) for name in regions.PARTITIONS)
-    assert class_metrics.nameable([{"country": country}]) == {"country": {"DE", "US"}}
-    assert class_metrics.nameable([{"region": region}]) == {"country": {"DE", "US"}, "region": set(region.keys)}
-    partition = cells.build([48.1, 48.2, 0.0], [11.5, 11.6, -30.0], name="fine", min_photos=0, max_photos=9)
-    assert class_metrics.nameable([{"fine": partition}]) == {"country": {"DE"}}  # one cell is at sea
-    france = regions.build(pd.DataFrame({"country": ["FR"]}), "country", 1)
-    assert class_metrics.nameable([{"country": france}, {"country": country}]) == {"country": {"DE", "FR", "US"}}
-    assert class_metrics.nameable([{}]) == {}
-
-
 def test_the_table_in_markdown_has_per_cent_intervals_and_blanks_for_what_is_not_there() -> None:
     rows, guesses, _ = scored(300)
     judged = {

@@ -46,6 +46,11 @@ def line(tmp_path_factory):
         notebooks.run("05_evaluation/evaluate_countries", {"dataset": TINY, "run": f"{TINY}-region", "resamples": 50})
         runs = ",".join(f"{TINY}-{name}" for name in ("multi", "multi-{scene}", "multi-mtn", "region"))
         notebooks.run("05_evaluation/paper_table", {"dataset": TINY, "runs": runs, "resamples": 50})
+        together = f"{TINY}-multi-{{scene}}+{TINY}-multi"
+        for notebook in ("uncertainty", "breakdown", "leakage", "report"):
+            notebooks.run(f"05_evaluation/{notebook}", {"dataset": TINY, "run": f"{TINY}-multi", "resamples": 50})
+        notebooks.run("05_evaluation/evaluate", {"dataset": TINY, "run": together, "resamples": 50})
+        notebooks.run("05_evaluation/compare_runs", {"dataset": TINY, "runs": f"{runs},{together}", "resamples": 50})
         predictions = published(root / "published" / "model.csv", paths.results(f"{TINY}-multi", TINY))
         notebooks.run("05_evaluation/published_results", {"predictions": str(predictions), "resamples": 50})
         yield root
@@ -93,7 +98,34 @@ OUTPUTS = {
         "centroids.png",
     ],
     "04_training/train": ["model.safetensors", "config.json", "README.md", "metrics.jsonl", "curves.png", "train.log"],
-    "05_evaluation/evaluate": ["predictions.parquet", "accuracy.csv", "accuracy.md", "accuracy.png", "map.png"],
+    "05_evaluation/calibrate": ["calibration.json", "comparison.csv", "confidences.parquet", "reliability.png"],
+    "05_evaluation/evaluate": [
+        "predictions.parquet",
+        "likeliest.parquet",
+        "countries.parquet",
+        "confidences.parquet",
+        "neighbours.parquet",
+        "accuracy.csv",
+        "accuracy.md",
+        "accuracy.png",
+        "map.png",
+        "radii.png",
+    ],
+    "05_evaluation/uncertainty": [
+        "calibration_errors.csv",
+        "reliability.csv",
+        "reliability.png",
+        "coverage.csv",
+        "coverage.md",
+        "coverage.png",
+        "abstention.csv",
+        "abstention.png",
+        "fusions.csv",
+    ],
+    "05_evaluation/breakdown": ["breakdown.csv", "breakdown.md", "confusion.png", "error_map.png", "best.png", "worst.png"],
+    "05_evaluation/leakage": ["accuracy_without.csv", "accuracy_by_similarity.csv", "nearest_training.png"],
+    "05_evaluation/report": ["report.html", "MODEL_CARD.md"],
+    "05_evaluation/compare_runs": ["accuracy.csv", "accuracy.tex", "paired.csv", "comparison.pdf", "comparison.svg"],
     "05_evaluation/evaluate_countries": [
         "classes.csv",
         "classes.md",
@@ -131,6 +163,7 @@ def test_the_accuracy_table_follows_from_the_predictions(root):
     assert list(table.columns) == ["model", "photos", *metrics.SHARES, "median_km", "mean_km"]
     assert table["model"].tolist() == [
         "coarse", "middle", "fine", "f*", metrics.RANDOM_TRAINING_PHOTO, metrics.MOST_LIKELY_CELL,
+        metrics.NEAREST_NEIGHBOUR, metrics.SHUFFLED_LABELS,
     ]  # fmt: skip
     photos = data_lists.read(TINY)
     assert set(predictions["id"]) == set(photos[photos["split"] == "test"]["id"])

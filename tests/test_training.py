@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import (
+    baselines,
     cells,
     data_lists,
     features,
@@ -87,14 +88,14 @@ def test_every_published_model_learns_and_places_photos(settings, tmp_path, mode
     train(settings, tmp_path)
     curves = pd.read_json(tmp_path / "metrics.jsonl", lines=True)
     assert curves["train_loss"].iloc[-1] < 0.95 * curves["train_loss"].iloc[0]
-    runs = predict.load({"all": tmp_path})
+    runs = predict.load({"all": [tmp_path]})
     rows = data_lists.read(TINY)
     test = rows[rows["split"] == "test"].reset_index(drop=True)
     root = fetch.photo_folder(TINY, "")
-    answers = predict.locate(runs, test, root, batch_size=8)
+    answers = predict.locate(runs, test, root, batch_size=8).answers
     expected = {"multi": ["coarse", "middle", "fine", "f*"]}.get(settings.partition, [settings.partition])
     assert list(answers) == expected
-    table = predict.table(test, answers | predict.baselines(runs, test, seed=7))
+    table = predict.table(test, answers | baselines.blind(runs, test, seed=7))
     assert table["distance_km"].between(0, 20016).all()
     assert table["confidence"].isna().all() == (settings.objective == "degrees_mse")
     assert ("predicted_scene" in table) == settings.multitask
@@ -107,19 +108,19 @@ def test_every_published_model_learns_and_places_photos(settings, tmp_path, mode
 
 
 def test_networks_of_three_scenes_are_one_model(settings, tmp_path):
-    folders = {scene: tmp_path / scene for scene in scenes.SCENES}
-    for scene, folder in folders.items():
+    folders = {scene: [tmp_path / scene] for scene in scenes.SCENES}
+    for scene, (folder,) in folders.items():
         folder.mkdir()
         train(dataclasses.replace(settings, scene=scene, epochs=1), folder)
     rows = data_lists.read(TINY)
     test = scenes.joined(rows[rows["split"] == "test"].reset_index(drop=True), TINY)
     runs, root = predict.load(folders), fetch.photo_folder(TINY, "")
-    together = predict.locate(runs, test, root, batch_size=8)["f*"]
+    together = predict.locate(runs, test, root, batch_size=8).answers["f*"]
     assert together["id"].tolist() == test["id"].tolist()
     for scene, run in runs.items():
         part = test[test["scene"] == scene].reset_index(drop=True)
         if len(part):
-            alone = predict.locate({"all": run}, part, root, batch_size=8)["f*"]
+            alone = predict.locate({"all": run}, part, root, batch_size=8).answers["f*"]
             pd.testing.assert_frame_equal(together[test["scene"] == scene].reset_index(drop=True), alone)
     with pytest.raises(ValueError, match=r"natural was trained on photos of scene 'natural'.*-p scene indoor"):
         predict.load({**folders, "indoor": folders["natural"]})
@@ -127,7 +128,7 @@ def test_networks_of_three_scenes_are_one_model(settings, tmp_path):
     (tmp_path / "coarse").mkdir()
     train(only_cells, tmp_path / "coarse")
     with pytest.raises(ValueError, match="urban for coarse; train all on one partition"):
-        predict.load({**folders, "urban": tmp_path / "coarse"})
+        predict.load({**folders, "urban": [tmp_path / "coarse"]})
 
 
 def test_a_scene_network_learns_from_likely_photos_and_is_judged_by_those_it_would_be_given(settings):
@@ -199,7 +200,7 @@ def test_a_run_tells_of_no_folder_and_depends_on_the_weights_it_began_with(setti
 def test_a_run_of_an_older_version_says_what_to_do(tmp_path):
     (tmp_path / "config.json").write_text('{"partition": "multi"}')
     with pytest.raises(ValueError, match="older version: train it anew"):
-        predict.load({"all": tmp_path})
+        predict.load({"all": [tmp_path]})
 
 
 def test_a_model_beside_the_cells_of_another_run_is_refused(settings, tmp_path):
@@ -208,7 +209,7 @@ def test_a_model_beside_the_cells_of_another_run_is_refused(settings, tmp_path):
     lines = file.read_text().splitlines()
     file.write_text("\n".join([*lines[:-1], lines[-1].replace(",", ",", 1) + "1"]) + "\n")  # another mean
     with pytest.raises(models.WeightsError, match="coarse"):
-        predict.load({"all": tmp_path})
+        predict.load({"all": [tmp_path]})
 
 
 def test_a_batch_without_a_finite_loss_is_named(settings, tmp_path, monkeypatch, capsys):
@@ -236,7 +237,7 @@ def test_augmentation_does_not_make_regions_collapse(settings, tmp_path):
     train(settings, tmp_path)
     learned = labelled.read_split(settings, "train")
     classes = regions.read(tmp_path / "classes" / "region.csv", "region")
-    named = predict.named(predict.load({"all": tmp_path}), learned.rows, learned.root, batch_size=32)["region"]
+    named = predict.named(predict.load({"all": [tmp_path]}), learned.rows, learned.root, batch_size=32)["region"]
     right = named["guess_1"].to_numpy() == classes.keys[learned.labels["region"].numpy()]
     # A collapsed network names the commonest region for every photo.
     commonest = classes.training_photos.max() / len(learned)

@@ -1,0 +1,166 @@
+"""Calibrate runs on the validation photos of their data list."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from helpers import calibration, data_lists, metrics, predict, read_outs, scenes
+from helpers.predict import Run
+
+
+class Fitted(NamedTuple):
+    """What was fitted, and what it changes."""
+
+    calibrations: dict[str, tuple[dict[str, calibration.Calibration], str]]
+    """By scene, or for ``all`` photos: calibrations by fusion, and the fusion that was chosen."""
+    comparison: pd.DataFrame
+    """A row for each scene, fusion and model: ``scene, fusion, chosen, model, photos, within_200km, within_750km``,
+    ``temperature, outside`` and, before and after, ``nats`` (the mean surprise at the true class) and ``error`` (the
+    expected calibration error). Missing where nothing was fitted, or for coordinates."""
+    confidences: pd.DataFrame
+    """A row for each photo and model, with the views fused as chosen: ``scene, model, id, author, right, confidence,
+    confidence_uncalibrated``; empty for coordinates."""
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Why nothing was fitted, by scene, where nothing was."""
+        return {scene: found[best].reason for scene, (found, best) in self.calibrations.items() if found[best].reason}
+
+
+def validation_photos(runs: Mapping[str, Run], seed: int) -> pd.DataFrame:
+    """Photos to calibrate on: the validation photos of the list that the runs were trained on.
+
+    Parameters
+    ----------
+    runs : mapping of str to Run
+        From `predict.load`.
+    seed : int
+        Draws `calibration.MOST_PHOTOS` of them where there are more.
+
+    Returns
+    -------
+    DataFrame
+        Rows of the data list, with their scenes where these are known.
+    """
+    settings = next(iter(runs.values())).networks[0].settings
+    dataset = str(settings["dataset"])
+    rows = data_lists.read(dataset)
+    found = rows[rows["split"] == "validation"].reset_index(drop=True)
+    found = scenes.joined(found, dataset)
+    if len(runs) == 1 and settings["scene"] != "all":
+        found = found[found["scene"] == settings["scene"]].reset_index(drop=True)
+    if len(found) > calibration.MOST_PHOTOS:
+        print(f"{calibration.MOST_PHOTOS:,} of {len(found):,} validation photos, drawn at random, are used", flush=True)
+        drawn = np.random.default_rng(seed).choice(len(found), calibration.MOST_PHOTOS, replace=False)
+        found = found.iloc[np.sort(drawn)].reset_index(drop=True)
+    found.attrs = rows.attrs
+    return found
+
+
+def calibrate(runs: Mapping[str, Run], rows: pd.DataFrame, photo_root: Path, batch_size: int) -> Fitted:
+    """Fit temperatures and levels for each way to fuse views, and choose the way that suits the validation photos best.
+
+    Parameters
+    ----------
+    runs : mapping of str to Run
+    rows : DataFrame
+        From :func:`validation_photos`; there may be none.
+    photo_root : Path
+        Folder of the photos.
+    batch_size : int
+        Photos per batch, five crops each.
+    """
+    calibrations, comparison, confidences = {}, [], []
+    parts = dict(predict.routed(runs, rows)) if len(rows) else {}
+    for scene, run in runs.items():
+        part = parts.get(scene, rows.iloc[:0])
+        answers = _answers(run, part, photo_root, batch_size)
+        read_out = read_outs.of(run.classes, run.device)
+        known = calibration.truth(part, read_out)
+        found, best = calibration.fit(answers, known, predict.earth_of(run))
+        calibrations[scene] = found, best
+        for fusion, answer in answers.items():
+            for model, shares in answer.shares.items():
+                judged = _judged(model, shares, found[fusion], known)
+                row = {"scene": scene, "fusion": fusion, "chosen": fusion == best, "model": model}
+                comparison.append(row | _row(run, model, shares, found[fusion], known, judged))
+                if fusion == best and known.labels:
+                    judged = judged.assign(scene=scene, model=model, id=part["id"].to_numpy(), author=known.author)
+                    confidences.append(judged)
+    columns = ["scene", "model", "id", "author", "right", "confidence", "confidence_uncalibrated"]
+    table = pd.concat(confidences)[columns] if confidences else pd.DataFrame(columns=columns)
+    return Fitted(calibrations, pd.DataFrame(comparison), table.reset_index(drop=True))
+
+
+def described(fitted: Fitted) -> pd.DataFrame:
+    """What was fitted, for reading: a row for each scene, the share that a radius holds for each promise."""
+    rows = []
+    for scene, (found, best) in fitted.calibrations.items():
+        each = found[best]
+        levels = {f"held to hold {100 * promise:.0f} %": each.level(promise) for promise in calibration.PROMISES}
+        rows.append({"scene": scene, "photos": each.photos, "authors": each.authors, "fusion": best, **levels})
+    return pd.DataFrame(rows)
+
+
+def _answers(run: Run, rows: pd.DataFrame, photo_root: Path, batch_size: int) -> dict[str, calibration.Answer]:
+    """Answers for photos by fusion, all of them together."""
+    read_out = read_outs.of(run.classes, run.device)
+    fused: dict[str, list[dict[str, torch.Tensor]]] = {fusion: [] for fusion in run.fusions}
+    for views in predict.outputs(run, rows, photo_root, batch_size) if len(rows) else ():
+        for fusion, parts in fused.items():
+            parts.append({name: each.cpu() for name, each in read_outs.fuse(views, fusion).items()})
+    answers = {}
+    for fusion, parts in fused.items():
+        if not parts:
+            answers[fusion] = calibration.Answer({}, np.empty((0, 2)))
+            continue
+        together = {name: torch.cat([part[name] for part in parts]).to(run.device) for name in parts[0]}
+        shares = read_out.shares(together)
+        guess = read_out(shares)[read_out.models[-1]]
+        place = guess[["predicted_latitude", "predicted_longitude"]].to_numpy(np.float64)
+        answers[fusion] = calibration.Answer(shares, place)
+    return answers
+
+
+def _judged(
+    model: str, shares: torch.Tensor, fitted: calibration.Calibration, known: calibration.Truth
+) -> pd.DataFrame:
+    if not known.labels:
+        return pd.DataFrame()
+    raw, best = shares.max(dim=1)
+    sure = fitted.tempered(model, shares).amax(dim=1).double().cpu().numpy() * fitted.inside(model)
+    right = best.cpu().numpy() == known.labels[model]
+    return pd.DataFrame({"right": right, "confidence": sure, "confidence_uncalibrated": raw.double().cpu().numpy()})
+
+
+def _row(
+    run: Run,
+    model: str,
+    shares: torch.Tensor,
+    fitted: calibration.Calibration,
+    known: calibration.Truth,
+    judged: pd.DataFrame,
+) -> dict[str, object]:
+    """Figures of one model under one fusion."""
+    read_out = read_outs.of(run.classes, run.device)
+    guess = read_out({model: shares})[model]
+    place = guess["predicted_latitude"], guess["predicted_longitude"]
+    distance_km = metrics.great_circle_km(known.place[:, 0], known.place[:, 1], *place)
+    accuracy = dict(zip(metrics.SHARES, metrics.accuracy(distance_km), strict=True))
+    row = {"photos": len(shares), "within_200km": accuracy["within_200km"], "within_750km": accuracy["within_750km"]}
+    if not known.labels:
+        return row
+    label = known.labels[model]
+    before = calibration.surprise(shares, label)
+    error = calibration.expected_error(judged["confidence_uncalibrated"], judged["right"])
+    row |= {"temperature": np.nan, "outside": np.nan, "nats_before": before, "nats_after": np.nan}
+    row |= {"error_before": error, "error_after": np.nan}
+    if not fitted.reason:
+        row |= {"temperature": fitted.temperatures[model], "outside": fitted.outside[model]}
+        row |= {"nats_after": calibration.surprise(fitted.tempered(model, shares), label)}
+        row |= {"error_after": calibration.expected_error(judged["confidence"], judged["right"])}
+    return row
