@@ -97,7 +97,7 @@ def left_out(facts: pd.DataFrame) -> dict[str, str]:
     """Why photos are not grouped by what :func:`facts` could not find out."""
     reasons = {
         "scene": "no scene of these photos is known",
-        "training_density": "the run has no classes, for it learns coordinates",
+        "training_density": "the predictions tell of no classes, as those of a run on coordinates",
     }
     return {factor: reason for factor, reason in reasons.items() if factor not in facts}
 
