@@ -282,11 +282,8 @@ def share_intervals(hits: ArrayLike, author: ArrayLike, resamples: int = 1000, *
         return np.full((2, *counted.shape[1:]), np.nan)
     photos = np.bincount(owner)
     sums = np.stack([np.bincount(owner, weights=column, minlength=authors) for column in columns.T])
-    rng = np.random.default_rng(seed)
-    drawn = np.empty((resamples, len(sums)))
-    for draw in drawn:
-        times = np.bincount(rng.integers(authors, size=authors), minlength=authors)
-        draw[:] = (sums * times).sum(axis=1) / (photos * times).sum()
+    blocks = author_draws(authors, resamples, seed)
+    drawn = np.concatenate([times @ sums.T / (times @ photos)[:, None] for times in blocks])  # of whole numbers: exact
     return np.quantile(drawn, [0.025, 0.975], axis=0).reshape(2, *counted.shape[1:])
 
 

@@ -1,18 +1,19 @@
 """How sure a network may say it is: temperatures, a way to fuse views, and radii, fitted on validation photos alone.
 
-A network is trained to be right, not to know how often it is. Three numbers mend that, none of which changes a guess:
+A network is trained to be right, not to know how often it is. A few numbers mend that, none of which changes a guess:
 
 - a **temperature** for each partition (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017), the one
   number that flattens or sharpens its probabilities until they fit the validation photos best;
 - the share of photos that lie **outside** all cells of the partition, where no cell can be right;
+- a temperature for the **sums** over countries and continents, since mistakes between cells of one country are none;
 - **levels**: to hold half of the photos, a radius may have to hold more or less than half of the network's distribution
   over the Earth. Which share it is, the validation photos say (conformal prediction: Vovk et al., "Algorithmic Learning
   in a Random World", 2005; on distributions: Chernozhukov et al., PNAS 2021).
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,9 +22,9 @@ import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
-from torch import Tensor
+from torch import Tensor, nn
 
-from helpers import bootstrap, metrics, paths, read_outs, spread, targets
+from helpers import bootstrap, metrics, paths, places, read_outs, spread, targets
 
 PROMISES = (0.5, 0.9)
 """Shares of the photos that a radius is to hold."""
@@ -49,9 +50,11 @@ class Calibration:
     fusion
         One of `read_outs.FUSIONS`.
     temperatures
-        By model, such as ``fine`` or ``f*``.
+        By model, such as ``fine`` or ``f*``; of vectors, what their length is divided by.
     outside
         Probability that a photo lies in no class, by model.
+    sums
+        Temperatures of the best founded model's sums, by `spread.SUMS`.
     levels
         Share of the distribution over the Earth that is to be held to hold 1 % … 99 % of the photos.
     photos, authors
@@ -63,6 +66,7 @@ class Calibration:
     fusion: str = "max"
     temperatures: dict[str, float] = field(default_factory=dict)
     outside: dict[str, float] = field(default_factory=dict)
+    sums: dict[str, float] = field(default_factory=dict)
     levels: tuple[float, ...] = tuple(_PERCENT.tolist())
     photos: int = 0
     authors: int = 0
@@ -70,8 +74,18 @@ class Calibration:
 
     def tempered(self, model: str, shares: Tensor) -> Tensor:
         """Probabilities of the classes of a model, given that the photo lies in one, at its temperature."""
-        temperature = self.temperatures.get(model, 1.0)
-        return shares if temperature == 1 else (shares.clamp_min(_LEAST).log() / temperature).softmax(dim=1)
+        return _at(self.temperatures.get(model, 1.0), shares)
+
+    def masses(self, earth: spread.Spread, model: str, shares: Tensor) -> Tensor:
+        """Distribution over the Earth from what a model says, as `spread` has it."""
+        if isinstance(earth, spread.VectorSpread):
+            return earth.masses(shares / self.temperatures.get(model, 1.0))
+        return earth.masses(self.tempered(model, shares), self.outside.get(model, 0.0))
+
+    def summed(self, earth: spread.ClassSpread, masses: Tensor, kind: str) -> Tensor:
+        """Probability of each country, or continent, at the temperature of the sums."""
+        plain = earth.summed(masses, kind)
+        return _at(self.sums.get(kind, 1.0), plain) * plain.sum(dim=1, keepdim=True)
 
     def inside(self, model: str) -> float:
         """Probability that a photo lies in a class of a model."""
@@ -140,15 +154,22 @@ def fit(answers: Mapping[str, Answer], known: Truth, earth: spread.Spread) -> tu
     if reason:
         return {name: Calibration(name, reason=reason) for name in answers}, next(iter(answers))
     found, surprises = {}, {}
+    distances = {name: metrics.great_circle_km(*known.place.T, *each.place.T) for name, each in answers.items()}
     for fusion, answer in answers.items():
-        temperatures, outside = {}, {}
+        fitted = Calibration(fusion, photos=len(known.author), authors=authors, reason="")
         for model, label in known.labels.items():
-            temperatures[model], surprises[fusion] = _temperature(answer.shares[model], label)
-            outside[model] = float(((label < 0).sum() + 0.5) / (len(label) + 1))
-        fitted = Calibration(fusion, temperatures, outside, (), len(known.author), authors, "")
+            fitted.temperatures[model], surprises[fusion] = _temperature(answer.shares[model], label)
+            fitted.outside[model] = float(((label < 0).sum() + 0.5) / (len(label) + 1))
+        model, shares = list(answer.shares.items())[-1]
+        if isinstance(earth, spread.VectorSpread):
+            fitted.temperatures[model], surprises[fusion] = _vector_temperature(earth, shares, distances[fusion])
+        else:
+            masses = fitted.masses(earth, model, shares)
+            for kind in spread.SUMS:
+                fitted.sums[kind] = _temperature(earth.summed(masses, kind), _true_names(earth, known, kind))[0]
         nearer = nearer_than_truth(answer, known, earth, fitted)
-        found[fusion] = Calibration(**{**asdict(fitted), "levels": _levels(nearer)})
-    return found, min(found, key=lambda fusion: surprises.get(fusion, 0.0))
+        found[fusion] = replace(fitted, levels=_levels(nearer))
+    return found, min(found, key=lambda fusion: surprises[fusion])
 
 
 def nearer_than_truth(
@@ -157,8 +178,15 @@ def nearer_than_truth(
     """Share of each photo's distribution over the Earth that is nearer to the guess than the truth is, shape (n,)."""
     model, shares = list(answer.shares.items())[-1]
     distance_km = metrics.great_circle_km(*known.place.T, *answer.place.T)
-    masses = earth.masses(calibration.tempered(model, shares), calibration.outside.get(model, 0.0))
-    return earth.nearer(masses, answer.place, distance_km)
+    return earth.nearer(calibration.masses(earth, model, shares), answer.place, distance_km)
+
+
+def _true_names(earth: spread.ClassSpread, known: Truth, kind: str) -> NDArray[np.int64]:
+    """Number of each photo's country, or continent, among those that are summed to; -1 for none of them."""
+    true = places.country_codes(*known.place.T)
+    if kind == "continent":
+        true = places.countries()["continent"].reindex(true).fillna("").to_numpy(dtype=str)
+    return pd.Index(earth.names(kind)).get_indexer(pd.Index(true)).astype(np.int64)
 
 
 def _too_few(known: Truth, authors: int) -> str:
@@ -184,13 +212,27 @@ def _temperature(shares: Tensor, label: NDArray[np.int64]) -> tuple[float, float
     """Temperature under which the true classes are most likely, and their mean surprise in nats then."""
     labelled = torch.from_numpy(np.flatnonzero(label >= 0)).to(shares.device)
     true_class = torch.from_numpy(label[label >= 0]).to(shares.device)
+    if not len(labelled):
+        return 1.0, float("nan")
     logits = shares.index_select(0, labelled).clamp_min(_LEAST).log()
+    return _least(lambda temperature: float(nn.functional.cross_entropy(logits / temperature, true_class)))
 
-    def at(log_temperature: float) -> float:
-        return float(torch.nn.functional.cross_entropy(logits / float(np.exp(log_temperature)), true_class))
 
-    found = minimize_scalar(at, bounds=np.log(_TEMPERATURES), method="bounded", options={"xatol": 1e-3})
+def _vector_temperature(
+    earth: spread.VectorSpread, vectors: Tensor, distance_km: NDArray[np.float64]
+) -> tuple[float, float]:
+    return _least(lambda temperature: earth.surprise(earth.masses(vectors / temperature), distance_km))
+
+
+def _least(surprise_at: Callable[[float], float]) -> tuple[float, float]:
+    """Temperature under which the surprise is least, and that surprise."""
+    bounds, options = np.log(_TEMPERATURES), {"xatol": 1e-3}
+    found = minimize_scalar(lambda x: surprise_at(float(np.exp(x))), bounds=bounds, method="bounded", options=options)
     return float(np.exp(found.x)), float(found.fun)
+
+
+def _at(temperature: float, shares: Tensor) -> Tensor:
+    return shares if temperature == 1 else (shares.clamp_min(_LEAST).log() / temperature).softmax(dim=1)
 
 
 def _levels(nearer: NDArray[np.float64]) -> tuple[float, ...]:

@@ -307,7 +307,7 @@ def _can_tell(notebook: str, parameters: Mapping[str, Any]) -> bool:
     Nor does it tell that `explore` has refused a list, which it does after its report is written.
     """
     data = {f"01_data/{name}" for name in ("collect", "download", "pack", "explore")}
-    beyond = {*data, "05_evaluation/published_results"}
+    beyond = {*data, "05_evaluation/published_results", "05_evaluation/compare_runs"}
     return notebook not in beyond and (notebook != "01_data/make_list" or data_lists.is_embedded(parameters["dataset"]))
 
 

@@ -28,6 +28,8 @@ from helpers import (
 from helpers.models import Geolocator
 from helpers.scenes import SCENES
 
+SUMS = "sums"
+"""Names, in the place of a fusion, the countries and continents that the chosen answer is summed to."""
 LIKELIEST_REGION = "country of the likeliest region"
 GUESSES = 5  # that are kept of each photo's places, countries or regions
 
@@ -109,6 +111,8 @@ class Placed(NamedTuple):
     """The likeliest classes: ``rank, cell, latitude, longitude, probability, country, region``, a row for each."""
     countries: pd.DataFrame
     """The likeliest countries, as :func:`named` gives them."""
+    continents: pd.DataFrame
+    """The likeliest continents, in the same form; empty for coordinates."""
 
 
 def load(folders: Mapping[str, Sequence[Path]], calibrated: Path | None = None, fusion: str = "auto") -> dict[str, Run]:
@@ -212,7 +216,9 @@ def locate(runs: Mapping[str, Run], rows: pd.DataFrame, photo_root: Path, batch_
                 answers[fusion][model] = tables["answer", fusion, model]
     chosen = answers.pop("")
     likeliest = _long(tables["likeliest", "", ""])
-    return Placed(chosen, answers, tables["spread", "", ""], likeliest, tables["named", "", "country"])
+    countries = tables["named", "", "country"]
+    continents = tables.get(("named", "", "continent"), countries.iloc[:0])
+    return Placed(chosen, answers, tables["spread", "", ""], likeliest, countries, continents)
 
 
 def named(runs: Mapping[str, Run], rows: pd.DataFrame, photo_root: Path, batch_size: int) -> dict[str, pd.DataFrame]:
@@ -235,7 +241,7 @@ def named(runs: Mapping[str, Run], rows: pd.DataFrame, photo_root: Path, batch_s
         more) and their probabilities ``p_1`` ..., in the order of `rows`.
     """
     tables = _answered(runs, rows, photo_root, batch_size, _Namer)
-    return {level: table for (_, _, level), table in tables.items()}
+    return {level: table for (_, _, level), table in tables.items() if level != "continent"}
 
 
 def nameable(runs: Mapping[str, Run]) -> dict[str, set[str]]:
@@ -351,8 +357,9 @@ def confidences(rows: pd.DataFrame, placed: Placed) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``id, fusion`` (one of `read_outs.FUSIONS`, or ``chosen``), ``model, confidence, confidence_uncalibrated``,
-        ``right`` (whether the class is the true one; missing for coordinates), ``distance_km``.
+        ``id``; ``fusion``, one of `read_outs.FUSIONS`, ``chosen``, or :data:`SUMS` of what was chosen; ``model``;
+        ``confidence, confidence_uncalibrated``; ``right``, whether the class, country or continent is the true one,
+        missing for coordinates and at sea; and ``distance_km``, missing for sums.
     """
     parts = []
     for fusion, answers in {"chosen": placed.answers, **placed.fusions}.items():
@@ -361,6 +368,15 @@ def confidences(rows: pd.DataFrame, placed: Placed) -> pd.DataFrame:
             distance_km = metrics.great_circle_km(rows["latitude"], rows["longitude"], *place)
             table = answer.reindex(columns=["id", "confidence", "confidence_uncalibrated", "right"])
             parts.append(table.assign(fusion=fusion, model=model, distance_km=distance_km))
+    if len(placed.continents):
+        country = places.country_codes(rows["latitude"], rows["longitude"])
+        continent = places.countries()["continent"].reindex(country).fillna("").to_numpy(dtype=str)
+        for kind, sums, true in (("country", placed.countries, country), ("continent", placed.continents, continent)):
+            right = pd.array(sums["guess_1"].to_numpy() == true, dtype="boolean")
+            right[true == ""] = pd.NA  # at sea, where there is nothing to name
+            table = pd.DataFrame({"id": sums["id"], "confidence": sums["p_1"], "right": right})
+            sure = table.assign(confidence_uncalibrated=sums["p_1_uncalibrated"], distance_km=np.nan)
+            parts.append(sure.assign(fusion=SUMS, model=f"{kind} (sum)"))
     table = pd.concat(parts, ignore_index=True).astype({"right": "boolean"})
     return table[["id", "fusion", "model", "confidence", "confidence_uncalibrated", "right", "distance_km"]]
 
@@ -464,9 +480,12 @@ class _Namer:
             answer = self.read_out({model: shares})[model]
             country = places.country_codes(answer["predicted_latitude"], answer["predicted_longitude"])
             return {("named", "", "country"): _guesses(torch.full((len(country), 1), torch.nan), country[:, None])}
-        calibrated = self.run.calibration.tempered(model, shares)
-        masses = self.earth.masses(calibrated, self.run.calibration.outside.get(model, 0.0))
-        tables = {"country": _likeliest(self.earth.countries(masses).cpu(), self.earth.country_codes)}
+        fitted = self.run.calibration
+        masses = fitted.masses(self.earth, model, shares)
+        tables = {}
+        for kind in spread.SUMS:
+            tables[kind] = _likeliest(fitted.summed(self.earth, masses, kind).cpu(), self.earth.names(kind))
+            tables[kind]["p_1_uncalibrated"] = self.earth.summed(masses, kind).amax(dim=1).cpu().numpy()
         finest = list(self.run.classes.values())[-1]
         if isinstance(finest, regions.Classes) and finest.name == "region":
             inside = masses[:, :-1].cpu()
@@ -511,7 +530,7 @@ class _Placer(_Namer):
 
     def _spread(self, model: str, shares: Tensor, guess: pd.DataFrame, known: calibration.Truth | None) -> pd.DataFrame:
         fitted, place = self.run.calibration, guess[["predicted_latitude", "predicted_longitude"]].to_numpy(np.float64)
-        masses = self.earth.masses(fitted.tempered(model, shares), fitted.outside.get(model, 0.0))
+        masses = fitted.masses(self.earth, model, shares)
         radii = self.earth.radii(masses, place, [fitted.level(promise) for promise in calibration.PROMISES])
         limits = np.nextafter(np.tile(metrics.THRESHOLDS_KM, (len(place), 1)).astype(np.float64), np.inf)
         within = fitted.held(self.earth.nearer(masses, place, limits))
@@ -523,7 +542,8 @@ class _Placer(_Namer):
         if known:
             distance_km = metrics.great_circle_km(*known.place.T, *place.T)
             table["held_from"] = fitted.held(self.earth.nearer(masses, place, distance_km))
-            table["held_from_uncalibrated"] = self.earth.nearer(self.earth.masses(shares, 0.0), place, distance_km)
+            raw = calibration.Calibration().masses(self.earth, model, shares)
+            table["held_from_uncalibrated"] = self.earth.nearer(raw, place, distance_km)
         if known and known.labels:
             label = known.labels[model]
             photos = np.append(list(self.run.classes.values())[-1].training_photos, 0)

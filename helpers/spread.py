@@ -18,6 +18,9 @@ from helpers import cells, metrics, places, targets
 HALF_ROUND_KM = float(np.pi * metrics.EARTH_RADIUS_KM)
 """No two places are farther apart: the radius that holds everything."""
 
+SUMS = ("country", "continent")
+"""What the probabilities of classes are summed to."""
+
 _PLACES, _PLACES_OF_A_CLASS = 65_536, 64  # that stand for all classes, and for one at most
 _DISTANCES_AT_ONCE = 1 << 19  # 4 MB, which the processor's cache holds
 _SHARPEST = 0.9999  # length of a vector beyond which rounding decides
@@ -55,7 +58,10 @@ class ClassSpread:
         self.weight = self._tensor(1 / number[owner])
         self.has_elsewhere = bool(number[-1])
         self.country_codes, shares = _country_shares(classes, label, place)
-        self.country_shares = self._tensor(shares)
+        continent = places.countries()["continent"].reindex(self.country_codes).to_numpy(dtype=str)
+        self.continent_names, number = np.unique(continent, return_inverse=True)
+        in_continent = np.eye(len(self.continent_names))[number]
+        self._sums = {"country": self._tensor(shares), "continent": self._tensor(shares @ in_continent)}
 
     def masses(self, shares: Tensor, outside: float) -> Tensor:
         """Probability of each class and, last, of none, of shape (n, classes + 1), float64.
@@ -123,9 +129,26 @@ class ClassSpread:
             found[rows] = torch.where(wanted > 1, HALF_ROUND_KM, distance.gather(1, number)).cpu().numpy()
         return found
 
-    def countries(self, masses: Tensor) -> Tensor:
-        """Probability of each of `country_codes`, of shape (n, countries), float64; what is at sea is in none."""
-        return masses @ self.country_shares
+    def summed(self, masses: Tensor, kind: str) -> Tensor:
+        """Probability of each country, or continent: the sum over the classes of their shares of it.
+
+        Parameters
+        ----------
+        masses : Tensor, shape (n, classes + 1)
+            From :meth:`masses`.
+        kind : str
+            One of :data:`SUMS`.
+
+        Returns
+        -------
+        Tensor of float64, shape (n, names)
+            In the order of :meth:`names`. What is at sea is in none, so a row may sum to less than 1.
+        """
+        return masses @ self._sums[kind]
+
+    def names(self, kind: str) -> NDArray[np.str_]:
+        """Codes of the countries, or names of the continents, that :meth:`summed` has."""
+        return self.country_codes if kind == "country" else self.continent_names
 
     def _blocks(self, masses: Tensor, place: ArrayLike) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Rows, and for each of them the distance of every place from the guess, and the place's share."""
@@ -148,7 +171,7 @@ class VectorSpread:
     so their distribution is equally wide for every photo, and calibration alone says how wide.
     """
 
-    def masses(self, vectors: Tensor, outside: float) -> Tensor:
+    def masses(self, vectors: Tensor) -> Tensor:
         """Concentration of each photo's distribution, of shape (n,), float64, from its vector's length.
 
         Notes
@@ -160,6 +183,12 @@ class VectorSpread:
             return torch.ones(len(vectors), dtype=torch.float64)
         length = vectors.cpu().double().norm(dim=1).clamp(1e-6, _SHARPEST)
         return length * (3 - length**2) / (1 - length**2)
+
+    def surprise(self, masses: Tensor, distance_km: NDArray[np.float64]) -> float:
+        """Mean over photos of minus the logarithm of the density, per steradian, where they were taken."""
+        concentration, height = masses.numpy(), 1 - np.cos(distance_km / metrics.EARTH_RADIUS_KM)
+        scale = np.log(concentration) - np.log(-2 * np.pi * np.expm1(-2 * concentration))
+        return float(np.mean(concentration * height - scale))
 
     def nearer(self, masses: Tensor, place: ArrayLike, distance_km: ArrayLike) -> NDArray[np.float64]:
         """As :meth:`ClassSpread.nearer`; `place` does not matter."""

@@ -14,7 +14,7 @@ _LEAST_ANSWERED = 20  # of fewer photos a share says nothing
 
 
 def chosen(confidences: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
-    """Confidences of the answers that count, each with the author of its photo.
+    """Confidences of the answers that count, and of the countries and continents that they are summed to.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def chosen(confidences: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame
         If the two are not of the same photos.
     """
     _refuse_other_photos(confidences, predictions)
-    kept = confidences[(confidences["fusion"] == "chosen") & confidences["right"].notna()]
+    kept = confidences[confidences["fusion"].isin(["chosen", "sums"]) & confidences["right"].notna()]
     table = kept.merge(predictions[["id", "author"]], on="id", validate="many_to_one")
     return table[["id", "model", "author", "right", "confidence", "confidence_uncalibrated"]].astype({"right": bool})
 
@@ -180,7 +180,8 @@ def fusions(confidences: pd.DataFrame, predictions: pd.DataFrame, resamples: int
         ``difference_750km, low, high`` from the one chosen; missing for that one.
     """
     _refuse_other_photos(confidences, predictions)
-    best = confidences[confidences["model"] == confidences["model"].iloc[-1]]
+    of_places = confidences[confidences["distance_km"].notna()]
+    best = of_places[of_places["model"] == of_places["model"].iloc[-1]]
     distances = best.pivot(index="id", columns="fusion", values="distance_km").loc[predictions["id"]]
     differences = bootstrap.paired_differences(
         {str(name): distances[name] for name in distances},

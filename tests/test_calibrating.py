@@ -12,7 +12,6 @@ from helpers import (
     calibration,
     cells,
     data_lists,
-    datasets,
     fetch,
     metrics,
     notebooks,
@@ -39,14 +38,22 @@ def train(folder, **given):
     return folder
 
 
+def one_photo_of_each_author():
+    """A list whose photos are independent, so that few of them tell much."""
+    sample = toy_earth.sample(40_000, seed=3).drop_duplicates("author").head(PHOTOS)
+    split = np.array(["train", "train", "validation", "test"])[np.arange(len(sample)) % 4]
+    rows = sample[["id", "path", "latitude", "longitude", "author", "country"]].assign(split=split)
+    rows["sha256"] = fetch.render(rows, paths.photos(DATASET))
+    return rows.sort_values("id", ignore_index=True)[[*data_lists.COLUMNS, "country"]]
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """A run on toy-earth, calibrated on its validation photos, and what it says of its test photos."""
     root = tmp_path_factory.mktemp("calibrated")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PHOTO_GEOLOCATION_ROOT", str(root))
-        made = datasets.make_list(DATASET, photo_count=PHOTOS, seed=3, validation_share=0.25, test_share=0.25)
-        data_lists.write(made.rows, made.header, paths.data_list(DATASET))
+        data_lists.write(one_photo_of_each_author(), {"dataset": DATASET}, paths.data_list(DATASET))
         photos = data_lists.read(DATASET)
         learned = photos[photos["split"] == "train"]
         sizes = {"coarse": 80, "middle": 40, "fine": 20}
@@ -79,13 +86,16 @@ def little(test):
 def test_radii_hold_what_they_promise_and_confidence_is_right_as_often_as_it_says(world):
     held = uncertainty.coverage(world["predictions"], 20, seed=7)
     held = held.set_index(["calibration", "promised"])["held"]
-    assert held["after", 0.5] == pytest.approx(0.5, abs=0.05)  # 600 photos by some 60 authors
-    assert held["after", 0.9] == pytest.approx(0.9, abs=0.04)
-    assert held["before", 0.9] < 0.85
+    for promise in calibration.PROMISES:
+        # Three standard deviations of the share in validation, which set the level, and in test, which it is judged by.
+        chance = 3 * np.sqrt(promise * (1 - promise) * 2 / 600)
+        assert held["after", promise] == pytest.approx(promise, abs=chance)
+        assert held["before", promise] < promise - chance
     confidences = predict.confidences(world["test"], world["placed"])
-    errors = uncertainty.errors(uncertainty.chosen(confidences, world["predictions"]))
-    assert (errors["error_after"] < 0.03).all()
-    assert errors.set_index("model").loc["f*", "error_before"] > 0.1
+    errors = uncertainty.errors(uncertainty.chosen(confidences, world["predictions"])).set_index("model")
+    assert errors.loc["f*", "error_before"] > 0.2
+    assert errors.loc["f*", "error_after"] < 0.03
+    assert (errors["confidence_after"] - errors["right"]).abs().max() < 0.06
 
 
 def test_the_radius_in_kilometres_holds_just_what_is_counted(world):
@@ -105,7 +115,7 @@ def test_of_photos_that_say_little_the_radii_are_those_of_where_people_are(world
         guess = row["predicted_latitude"], row["predicted_longitude"]
         true_radius = np.median(metrics.great_circle_km(*guess, people["latitude"], people["longitude"]))
         ratio.append(row["radius_50_km"] / true_radius)
-    assert 0.75 < np.median(ratio) < 1.25
+    assert 0.7 < np.median(ratio) < 1.3
     tells = predictions[~says_little]
     assert tells["radius_50_km"].median() < 0.95 * predictions.loc[says_little, "radius_50_km"].median()
     assert tells["entropy_bits"].mean() < predictions.loc[says_little, "entropy_bits"].mean()
@@ -185,7 +195,7 @@ def test_coordinates_are_calibrated_too(world, tmp_path):
     placed = predict.locate(
         predict.load({"all": [folder]}, tmp_path / "calibration.json"), world["test"], world["photo_root"], 64
     )
-    assert (placed.spread["held_from"] < 0.9).mean() == pytest.approx(0.9, abs=0.04)
+    assert (placed.spread["held_from"] < 0.9).mean() == pytest.approx(0.9, abs=0.052)  # as above
     assert placed.likeliest["cell"].isna().all()
     assert len(placed.fusions) == len(read_outs.FUSIONS)
 

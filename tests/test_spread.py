@@ -117,7 +117,7 @@ def test_countries_have_the_shares_of_the_photos_and_the_sea_has_none():
     earth = spread.ClassSpread(partition, photos, DEVICE)
     assert len(partition) == 1
     assert earth.country_codes.tolist() == ["PT"]
-    assert earth.countries(earth.masses(torch.ones(1, 1), 0.0)).item() == pytest.approx(0.75)
+    assert earth.summed(earth.masses(torch.ones(1, 1), 0.0), "country").item() == pytest.approx(0.75)
 
 
 def test_a_country_is_certain_where_its_class_is():
@@ -125,8 +125,10 @@ def test_a_country_is_certain_where_its_class_is():
     classes = regions.build(rows, "country", min_photos=1)
     border = pd.DataFrame({"latitude": [48.58, 35.7], "longitude": [7.83, 139.7]})  # rounded across the Rhine
     earth = spread.ClassSpread(classes, border, DEVICE)
-    found = earth.countries(earth.masses(torch.eye(2), 0.0))
+    found = earth.summed(earth.masses(torch.eye(2), 0.0), "country")
     assert earth.country_codes.tolist() == ["FR", "JP"]
+    assert earth.names("continent").tolist() == ["Asia", "Europe"]
+    assert earth.summed(earth.masses(torch.eye(2), 0.0), "continent").tolist() == [[0, 1], [1, 0]]
     torch.testing.assert_close(found, torch.eye(2, dtype=torch.float64))
 
 
@@ -134,7 +136,7 @@ def test_a_country_is_certain_where_its_class_is():
 @given(length=st.floats(0.01, 0.99), level=st.floats(0.01, 0.99))
 def test_a_vectors_radius_and_the_mass_within_it_agree(length, level):
     earth = spread.VectorSpread()
-    masses = earth.masses(torch.tensor([[0.0, 0.0, length]]), 0.0)
+    masses = earth.masses(torch.tensor([[0.0, 0.0, length]]))
     radius = earth.radii(masses, [[90.0, 0.0]], [level])
     np.testing.assert_allclose(earth.nearer(masses, [[90.0, 0.0]], radius), level, rtol=1e-6)
 
@@ -142,7 +144,7 @@ def test_a_vectors_radius_and_the_mass_within_it_agree(length, level):
 @pytest.mark.parametrize("length", [0.1, 0.5, 0.9, 0.99])
 def test_the_mean_of_a_vectors_distribution_is_the_vector(length):
     earth = spread.VectorSpread()
-    masses = earth.masses(torch.tensor([[length, 0.0, 0.0]]), 0.0)
+    masses = earth.masses(torch.tensor([[length, 0.0, 0.0]]))
     levels = (np.arange(2000) + 0.5) / 2000
     angle = earth.radii(masses, [[0.0, 0.0]], levels)[0] / metrics.EARTH_RADIUS_KM
     assert np.cos(angle).mean() == pytest.approx(length, abs=0.01)
@@ -150,5 +152,5 @@ def test_the_mean_of_a_vectors_distribution_is_the_vector(length):
 
 def test_plain_coordinates_are_equally_wide_for_every_photo():
     earth = spread.VectorSpread()
-    masses = earth.masses(torch.tensor([[0.1, 0.2], [3.0, -4.0]]), 0.0)
+    masses = earth.masses(torch.tensor([[0.1, 0.2], [3.0, -4.0]]))
     assert len(np.unique(earth.radii(masses, [[0.0, 0.0]] * 2, [0.5]))) == 1
