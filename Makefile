@@ -25,6 +25,7 @@ demo: install
 	@$(NOTEBOOK) 05_evaluation/evaluate
 	@echo
 	@echo "accuracy plot:        05_evaluation/results/toy-earth-multi/toy-earth/accuracy.png"
+	@echo "radii of four photos: 05_evaluation/results/toy-earth-multi/toy-earth/radii.png"
 	@echo "map of predictions:   05_evaluation/results/toy-earth-multi/toy-earth/map.png"
 	@echo "result table:         05_evaluation/results/toy-earth-multi/toy-earth/accuracy.md (and .csv)"
 
@@ -37,9 +38,10 @@ figures: demo
 	@cp 03_partitioning/cells/toy-earth/cells.png docs/toy-earth-cells.png
 	@cp 05_evaluation/results/toy-earth-multi/toy-earth/accuracy.png docs/toy-earth-accuracy.png
 	@cp 05_evaluation/results/toy-earth-multi/toy-earth/map.png docs/toy-earth-map.png
+	@cp 05_evaluation/results/toy-earth-multi/toy-earth/radii.png docs/toy-earth-radii.png
 
 test: install
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: install
 	@.venv/bin/ruff check

@@ -247,10 +247,10 @@ def reliability_plot(table: pd.DataFrame, title: str = "", *, width: float = DOU
         Of the figure, in inches.
     """
     models = list(dict.fromkeys(table["model"])) or [""]
-    columns = min(len(models), 4 if width > 5 else 2)
+    columns = min(len(models), (4 if len(models) == 4 else 3) if width > 5 else 2)
     shape = (-(-len(models) // columns), columns)
     side = min(width / columns, 2.4)
-    figsize = (width, shape[0] * (side + 0.25) + 0.35)
+    figsize = (width, shape[0] * (side + 0.4) + 0.4)
     figure, panels = plt.subplots(*shape, figsize=figsize, layout="constrained", squeeze=False)
     looks = {"before": ("before calibration", GREY, "white", "s"), "after": ("after", PALETTE[0], PALETTE[0], "o")}
     for axes, model in zip(panels.flat, models, strict=False):
@@ -270,13 +270,13 @@ def reliability_plot(table: pd.DataFrame, title: str = "", *, width: float = DOU
         roots = {"functions": (lambda values: np.sqrt(np.maximum(values, 0)), np.square)}
         axes.set_xscale("function", **roots)
         axes.set_yscale("function", **roots)
-        ticks = [tick for tick in (0, 1, 5, 10, 20, 40, 60, 80, 100) if tick <= 1.04 * most]
+        ticks = [tick for tick in (0, 1, 5, 10, 20, 50, 100) if tick <= 1.04 * most]
         axes.set_xticks(ticks)
         axes.set_yticks(ticks)
         axes.set_xlim(0, 1.04 * most)
         axes.set_ylim(0, 1.04 * most)
         axes.set_box_aspect(1)
-        axes.set_title(f"{model}: {' → '.join(errors)} %" if errors else "no class is named")
+        axes.set_title(f"{model}\n{' → '.join(errors)} %" if errors else "no class is named")
         axes.set_xlabel("Confidence (%)")
     for unused in panels.flat[len(models) :]:
         unused.set_axis_off()

@@ -9,11 +9,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from matplotlib.figure import Figure
 
 from helpers import cells, cluster, data_lists, datasets, exploring, manifests, paths, regions, scenes, targets
 
 SHARED = paths.SOURCE.parent / "shared"
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, precision_score, recall_score, top_k_accuracy_score
 
-from helpers import cells, class_metrics, metrics, places, regions
+from helpers import class_metrics, metrics, places, regions
 
 CODES = ["AT", "BR", "DE", "FR", "JP", "NA", "US"]
 GUESSES = [f"guess_{rank}" for rank in range(1, 6)]

@@ -228,3 +228,32 @@ def test_the_order_of_rows_changes_nothing():
             leakage.refuse_shared_authors(order, WRITTEN)
         errors.append(str(caught.value))
     assert errors[0] == errors[1]
+
+
+def test_test_photos_are_compared_with_training_photos_of_any_list():
+    training = photos(["train"] * 3, [0.0, 0.0, 50.0], [0.0, 1.0, 10.0], ["ann", "bob", ""])
+    test = photos(["test"] * 3, [0.0001, 50.0, -30.0], [0.9, 10.0, 100.0], ["ann", "", "cyd"])
+    table = leakage.of_test_photos(test, training)
+    assert table["nearest_training_id"].tolist() == training["id"].to_numpy()[[1, 2, 1]].tolist()
+    np.testing.assert_allclose(table["nearest_training_km"][:2], [11.1, 0], atol=0.1)
+    assert table["author_in_training"].tolist() == [True, False, False]  # whose author is not known is nobody's
+    assert table["place_in_training"].tolist() == [False, True, False]
+
+
+def test_accuracy_without_neighbours_is_that_of_the_photos_left():
+    rng = np.random.default_rng(3)
+    author = rng.integers(20, size=200).astype(str)
+    predictions = pd.DataFrame({"id": np.arange(200).astype(str), "author": author})
+    predictions["distance_km"] = rng.uniform(0, 4000, 200)
+    neighbours = pd.DataFrame({"id": predictions["id"], "nearest_training_km": rng.uniform(0, 100, 200)})
+    neighbours["author_in_training"] = rng.random(200) < 0.3
+    neighbours["place_in_training"] = rng.random(200) < 0.3
+    table = leakage.accuracy_without(predictions, neighbours.sample(frac=1, random_state=1), 20, seed=7)
+    table = table.set_index("kept")
+    alone = ~(neighbours["author_in_training"] | neighbours["place_in_training"])
+    assert table.loc["neither", "photos"] == alone.sum()
+    assert table.loc["neither", "within_750km"] == (predictions.loc[alone, "distance_km"] <= 750).mean()
+    assert table.loc["all test photos", "photos"] == 200
+    assert "farther than 200 km from training" not in table.index  # of which there is none
+    with pytest.raises(ValueError, match=r"1 ids are in one of them alone, such as '199'"):
+        leakage.accuracy_without(predictions, neighbours.head(199), 20, seed=7)

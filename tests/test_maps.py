@@ -39,6 +39,19 @@ def guesses(photos):
     return table.assign(distance_km=np.geomspace(0.01, 20_000, photos), **columns)
 
 
+def with_radii(photos):
+    """Predictions with radii, and the likeliest places of each."""
+    rng = np.random.default_rng(5)
+    columns = ["latitude", "longitude", "predicted_latitude", "predicted_longitude"]
+    table = pd.DataFrame(rng.uniform(-89, 89, (photos, 4)), columns=columns).assign(id=np.arange(photos).astype(str))
+    table["radius_50_km"] = np.linspace(3, 9000, photos)
+    table["radius_90_km"] = np.linspace(3, 20015, photos)
+    table["distance_km"] = 1234.0
+    table.loc[table.index[-1:], ["radius_50_km", "radius_90_km"]] = np.nan if photos == 2 else 20015.0
+    likeliest = table[["id", "latitude", "longitude"]].loc[table.index.repeat(5)]
+    return table, likeliest
+
+
 def one_of_each(width):
     """Every map, of the smallest input and of some."""
     rng = np.random.default_rng(7)
@@ -51,6 +64,8 @@ def one_of_each(width):
     yield maps.split_map(some[0], some[1], rng.choice(["train", "validation", "test"], 300), "splits", width=width)
     yield maps.located_map([10], [179], [enriching.NONE], width=width)
     yield maps.located_map(some[0], some[1], rng.choice(enriching.STATES, 300), "located", width=width)
+    for photos in (1, 2, 30):
+        yield maps.radius_maps(*with_radii(photos), "radii" * (photos > 2), width=width)
     yield maps.median_error_map([10], [179], [0], width=width)
     yield maps.median_error_map(some[0], 2 * some[1], 250 * np.abs(some[2]), "median errors", width=width)
     photo = np.zeros((4, 6, 3), dtype=np.uint8)
@@ -298,3 +313,12 @@ def test_a_gallery_shows_each_photo_its_two_places_and_how_far_apart_they_are():
         maps.photo_gallery(images, table[:2])
     with pytest.raises(ValueError, match="0 images and 0 rows"):
         maps.photo_gallery([], table[:0])
+
+
+def test_radii_are_drawn_for_the_surest_and_for_the_least_sure_photo():
+    table, likeliest = with_radii(30)
+    figure = maps.radius_maps(table, likeliest)
+    titles = [text.get_text() for text in figure.texts]
+    assert any(title.startswith("radii 3 and 3 km; 1,234 km off") for title in titles)
+    assert any(title.startswith("radii 20,015 and 20,015 km") for title in titles)
+    assert len(figure.axes) == 4

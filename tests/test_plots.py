@@ -15,7 +15,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.image import AxesImage
 from PIL import Image
 
-from helpers import bootstrap, breakdown, comparison, maps, metrics, places, plots
+from helpers import bootstrap, breakdown, comparison, maps, metrics, places, plots, uncertainty
 
 WIDTHS = [plots.SINGLE_COLUMN, plots.DOUBLE_COLUMN]
 
@@ -54,6 +54,27 @@ def differing(models):
     author = pd.Series([f"author {photo % 20}" for photo in range(60)])
     shown = comparison.Compared(pd.DataFrame(distance_km), author, pd.DataFrame({"model": models}), {}, {})
     return comparison.intervals(shown, 99, seed=7), comparison.differences(shown, models[-1], 99 * len(models), seed=7)
+
+
+def reliable(models):
+    rng = np.random.default_rng(3)
+    sure = rng.random(200) ** 2
+    table = pd.DataFrame({"right": rng.random(200) < sure, "confidence": sure, "confidence_uncalibrated": sure**0.3})
+    table["author"] = rng.integers(30, size=200).astype(str)
+    tables = [table.assign(model=model) for model in models] or [table.assign(model="").head(0)]
+    return uncertainty.reliability(pd.concat(tables), 20, seed=7)
+
+
+def covered():
+    rng = np.random.default_rng(3)
+    held = {"held_from": rng.random(90), "held_from_uncalibrated": rng.random(90) ** 0.3}
+    return uncertainty.coverage(pd.DataFrame({**held, "author": rng.integers(20, size=90).astype(str)}), 20, seed=7)
+
+
+def answered(photos):
+    rng = np.random.default_rng(3)
+    columns = {"id": np.arange(photos), "confidence": rng.random(photos), "distance_km": rng.uniform(0, 4000, photos)}
+    return uncertainty.abstention(pd.DataFrame(columns))
 
 
 def curves(epochs):
@@ -119,6 +140,11 @@ def one_of_each(width):
     yield plots.difference_plot(compared(names[:2]), width=width)
     yield plots.difference_plot(compared(names), "every pair", width=width)
     yield plots.difference_plot(compared(names, reference=names[3]), "against one", width=width)
+    for models in ([], ["f*"], ["coarse", "middle", "fine", "f*", "country (sum)", "continent (sum)"]):
+        yield plots.reliability_plot(reliable(models), "reliability" * (len(models) > 1), width=width)
+    yield plots.coverage_plot(covered(), width=width)
+    yield plots.abstention_plot(answered(0), width=width)
+    yield plots.abstention_plot(answered(300), "abstention", width=width)
     yield plots.comparison_plot(*differing(["f*"]), width=width)
     yield plots.comparison_plot(*differing(names[:2]), width=width)
     yield plots.comparison_plot(*differing(["x" * 200, *names, "W" * 90]), "models", width=width)
@@ -656,3 +682,37 @@ def test_a_breakdown_shows_each_groups_share_and_no_whisker_that_it_has_not():
     assert legend.get_texts()[-1].get_text() == "< 20 photos or < 5 authors"
     with pytest.raises(ValueError, match="no group to draw"):
         plots.breakdown_plot(table[table["factor"] == "all"])
+
+
+def test_reliability_shows_every_group_on_roots_of_its_shares():
+    table = reliable(["fine", "f*"])
+    figure = plots.reliability_plot(table)
+    shown = [axes for axes in figure.axes if axes.get_xlabel()]
+    assert [axes.get_title(loc="left").split("\n")[0] for axes in shown] == ["fine", "f*"]
+    for axes, model in zip(shown, ["fine", "f*"], strict=True):
+        rows = table[table["model"] == model]
+        marks = [line for line in axes.lines if line.get_linestyle() == "None"]
+        for line, when in zip(marks, ["before", "after"], strict=True):
+            np.testing.assert_allclose(line.get_ydata(), 100 * rows.loc[rows["calibration"] == when, "right"])
+            np.testing.assert_allclose(line.get_xdata(), 100 * rows.loc[rows["calibration"] == when, "confidence"])
+        errors = [f"{100 * error:.1f}" for error in rows.groupby("calibration", sort=False)["error"].first()]
+        assert axes.get_title(loc="left").endswith(f"{' → '.join(errors)} %")
+
+
+def test_coverage_shows_what_is_held_before_and_after():
+    table = covered()
+    lines = {line.get_label(): line for line in plots.coverage_plot(table).axes[0].lines}
+    for label, when in (("before calibration", "before"), ("after", "after")):
+        np.testing.assert_allclose(lines[label].get_ydata(), 100 * table.loc[table["calibration"] == when, "held"])
+
+
+def test_four_baselines_look_different():
+    names = [
+        metrics.RANDOM_TRAINING_PHOTO,
+        metrics.MOST_LIKELY_CELL,
+        metrics.NEAREST_NEIGHBOUR,
+        metrics.SHUFFLED_LABELS,
+    ]
+    figure = plots.accuracy_plot(table(["f*", *names]), baselines=names)
+    lines = [line for line in figure.axes[0].lines if line.get_label() in names]
+    assert len({(line.get_color(), line.get_linestyle(), line.get_marker()) for line in lines}) == 4
