@@ -4,7 +4,7 @@ What a run knows is what it has beyond them. Shuffled labels show what its heads
 nothing to be learned, and the nearest neighbour what the features alone are good for.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,11 +13,24 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from helpers import cells, data_lists, features, fetch, metrics, objectives, predict, read_outs, scenes, targets
+from helpers import (
+    calibrating,
+    cells,
+    data_lists,
+    features,
+    fetch,
+    metrics,
+    objectives,
+    predict,
+    read_outs,
+    scenes,
+    targets,
+)
 from helpers.predict import Run
 
 _EPOCHS, _BATCH, _RATE, _DECAY = 10, 128, 1e-3, 0.1  # of heads on shuffled labels, as 04_training/train has them
 _SIMILARITIES_AT_ONCE = 1 << 25
+_PHOTOS_AT_ONCE = 1024  # whose probabilities of all classes are held
 
 
 class Learned(NamedTuple):
@@ -62,7 +75,7 @@ def blind(runs: Mapping[str, Run], rows: pd.DataFrame, seed: int) -> dict[str, p
 
 
 def learned(runs: Mapping[str, Run], most: int, seed: int) -> Learned:
-    """Photos that runs have learned from, by the list that they were trained on.
+    """Training photos of the list that runs were trained on; of a network of one scene, those of that scene.
 
     Parameters
     ----------
@@ -72,9 +85,13 @@ def learned(runs: Mapping[str, Run], most: int, seed: int) -> Learned:
     seed : int
         Draws them.
     """
-    dataset = str(next(iter(runs.values())).networks[0].settings["dataset"])
+    settings = next(iter(runs.values())).networks[0].settings
+    dataset = str(settings["dataset"])
     photos = data_lists.read(dataset)
-    rows = scenes.joined(photos[photos["split"] == "train"].reset_index(drop=True), dataset)
+    in_training = (photos["split"] == "train") & ~photos["id"].isin(calibrating.unreadable(runs))
+    rows = scenes.joined(photos[in_training].reset_index(drop=True), dataset)
+    if len(runs) == 1 and settings["scene"] != "all":
+        rows = rows[rows["scene"] == settings["scene"]].reset_index(drop=True)
     rows.attrs = photos.attrs
     if len(rows) <= most:
         return Learned(rows, rows)
@@ -143,8 +160,13 @@ def seeing(
     for scene, part in predict.routed(runs, rows):
         run = runs[scene]
         known = asked[asked["scene"] == scene].reset_index(drop=True) if len(runs) > 1 else asked
-        taught = _features(run, known, asked_root, batch_size, "features of training photos")
-        seen = _features(run, part, photo_root, batch_size, "features of photos to compare")
+        if known.empty:
+            raise ValueError(
+                f"none of the {len(asked)} training photos whose features are asked for is for the {scene} network: "
+                "raise neighbours_among"
+            )
+        taught, weights = _features(run, known, asked_root, batch_size, "features of training photos")
+        seen, _ = _features(run, part, photo_root, batch_size, "features of photos to compare", weights)
         number, similarity = _nearest(nn.functional.normalize(seen), nn.functional.normalize(taught))
         place = known[["latitude", "longitude"]].to_numpy(np.float64)
         parts.setdefault(metrics.NEAREST_NEIGHBOUR, []).append(_answer(part, place[number]))
@@ -155,14 +177,21 @@ def seeing(
     return {model: _in_order(pd.concat(tables), rows) for model, tables in parts.items()}, neighbours
 
 
-def _features(run: Run, rows: pd.DataFrame, photo_root: Path, batch_size: int, label: str) -> Tensor:
-    """Features of the central crop, those of several networks side by side, each of the same weight."""
-    found = []
-    for network in run.networks:
+def _features(
+    run: Run, rows: pd.DataFrame, photo_root: Path, batch_size: int, label: str, weights: Sequence[float] = ()
+) -> tuple[Tensor, list[float]]:
+    """Features of the central crop, those of several networks side by side, and by what each was divided.
+
+    By default by the mean length of its features for these photos, so that all networks weigh the same.
+    """
+    found, divisors = [], list(weights)
+    for number, network in enumerate(run.networks):
         asked = (network.model, rows, photo_root, network.image_size, "centre", network.precision, batch_size, label)
         each = features.of(*asked)
-        found.append(each / each.norm(dim=1).mean().clamp_min(1e-12))
-    return torch.cat(found, dim=1)
+        if not weights:
+            divisors.append(max(float(each.norm(dim=1).mean()), 1e-12))
+        found.append(each / divisors[number])
+    return torch.cat(found, dim=1), divisors
 
 
 def _nearest(seen: Tensor, taught: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -185,25 +214,28 @@ def _shuffled(run: Run, taught: Tensor, place: np.ndarray, seen: Tensor, seed: i
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         heads = nn.ModuleDict({name: nn.Linear(taught.shape[1], count) for name, count in outputs.items()})
+    heads.to(run.device)
     optimizer = torch.optim.AdamW(heads.parameters(), _RATE, weight_decay=_DECAY)
     for _ in range(_EPOCHS):
         for numbers in torch.randperm(len(taught), generator=generator).split(_BATCH):
             losses = []
             for name, head in heads.items():
-                scores = head(taught[numbers])
+                scores = head(taught[numbers].to(run.device))
                 if name == targets.COORDINATES:
-                    total, count = squared(scores, coordinates[numbers])
+                    total, count = squared(scores, coordinates[numbers].to(run.device))
                 else:
-                    total, count = objectives.cross_entropy(scores, labels[name][numbers])
+                    total, count = objectives.cross_entropy(scores, labels[name][numbers].to(run.device))
                 losses.append(total / count.clamp_min(1))
             optimizer.zero_grad()
             torch.stack(losses).sum().backward()
             optimizer.step()
-    read_out = read_outs.of(run.classes, torch.device("cpu"))
+    read_out, places = read_outs.of(run.classes, run.device), []
     with torch.inference_mode():
-        fused = read_outs.fuse({name: head(seen).unsqueeze(1) for name, head in heads.items()})
-        guess = read_out(read_out.shares(fused))[read_out.models[-1]]
-    return guess[["predicted_latitude", "predicted_longitude"]].to_numpy(np.float64)
+        for batch in seen.split(_PHOTOS_AT_ONCE):
+            views = {name: head(batch.to(run.device)).unsqueeze(1) for name, head in heads.items()}
+            guess = read_out(read_out.shares(read_outs.fuse(views)))[read_out.models[-1]]
+            places.append(guess[["predicted_latitude", "predicted_longitude"]].to_numpy(np.float64))
+    return np.concatenate(places)
 
 
 def _answer(rows: pd.DataFrame, place: np.ndarray) -> pd.DataFrame:

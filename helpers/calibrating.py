@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from helpers import calibration, data_lists, metrics, predict, read_outs, scenes
+from helpers import calibration, data_lists, fetch, metrics, predict, read_outs, scenes
 from helpers.predict import Run
 
 
@@ -52,13 +52,40 @@ def validation_photos(runs: Mapping[str, Run], seed: int) -> pd.DataFrame:
     found = rows[rows["split"] == "validation"].reset_index(drop=True)
     found = scenes.joined(found, dataset)
     if len(runs) == 1 and settings["scene"] != "all":
-        found = found[found["scene"] == settings["scene"]].reset_index(drop=True)
+        print(
+            f"photos of scene {settings['scene']!r} alone are calibrated on: the others were not its to learn",
+            flush=True,
+        )
+    slots = list(runs) if len(runs) > 1 else [settings["scene"]]
+    found = _without(found, found["id"].isin(unreadable(runs)), "could not be read in training")
+    if slots != ["all"]:
+        found = _without(found, ~found["scene"].isin(slots), f"are of no scene of {', '.join(slots)}")
     if len(found) > calibration.MOST_PHOTOS:
         print(f"{calibration.MOST_PHOTOS:,} of {len(found):,} validation photos, drawn at random, are used", flush=True)
         drawn = np.random.default_rng(seed).choice(len(found), calibration.MOST_PHOTOS, replace=False)
         found = found.iloc[np.sort(drawn)].reset_index(drop=True)
     found.attrs = rows.attrs
     return found
+
+
+def unreadable(runs: Mapping[str, Run]) -> set[str]:
+    """Ids of photos that training could not read and left out."""
+    return {name for run in runs.values() for network in run.networks for name in network.unreadable}
+
+
+def find_photos(rows: pd.DataFrame, dataset: str, photo_root: str) -> tuple[pd.DataFrame, Path]:
+    """Photos to calibrate on that are there: all or, which is said, none; and their folder."""
+    try:
+        return rows, fetch.ensure(rows, dataset, photo_root)
+    except data_lists.MissingPhotos as error:
+        print(f"nothing to calibrate on: {error}", flush=True)
+        return rows.iloc[:0], fetch.photo_folder(dataset, photo_root)
+
+
+def _without(rows: pd.DataFrame, left_out: pd.Series, why: str) -> pd.DataFrame:
+    if left_out.any():
+        print(f"{left_out.sum():,} of {len(rows):,} validation photos {why} and are left out", flush=True)
+    return rows[~left_out].reset_index(drop=True)
 
 
 def calibrate(runs: Mapping[str, Run], rows: pd.DataFrame, photo_root: Path, batch_size: int) -> Fitted:
@@ -132,9 +159,9 @@ def _judged(
     if not known.labels:
         return pd.DataFrame()
     raw, best = shares.max(dim=1)
-    sure = fitted.tempered(model, shares).amax(dim=1).double().cpu().numpy() * fitted.inside(model)
+    sure = fitted.tempered(model, shares).amax(dim=1).cpu().double().numpy() * fitted.inside(model)
     right = best.cpu().numpy() == known.labels[model]
-    return pd.DataFrame({"right": right, "confidence": sure, "confidence_uncalibrated": raw.double().cpu().numpy()})
+    return pd.DataFrame({"right": right, "confidence": sure, "confidence_uncalibrated": raw.cpu().double().numpy()})
 
 
 def _row(

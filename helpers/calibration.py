@@ -1,6 +1,7 @@
 """How sure a network may say it is: temperatures, a way to fuse views, and radii, fitted on validation photos alone.
 
-A network is trained to be right, not to know how often it is. A few numbers mend that, none of which changes a guess:
+A network is trained to be right, not to know how often it is. A few numbers mend that. None of them changes the place
+or the class that is named, though the country with the largest sum can become another:
 
 - a **temperature** for each partition (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017), the one
   number that flattens or sharpens its probabilities until they fit the validation photos best;
@@ -84,8 +85,8 @@ class Calibration:
 
     def summed(self, earth: spread.ClassSpread, masses: Tensor, kind: str) -> Tensor:
         """Probability of each country, or continent, at the temperature of the sums."""
-        plain = earth.summed(masses, kind)
-        return _at(self.sums.get(kind, 1.0), plain) * plain.sum(dim=1, keepdim=True)
+        plain, temperature = earth.summed(masses, kind), self.sums.get(kind, 1.0)
+        return plain if temperature == 1 else _at(temperature, plain) * plain.sum(dim=1, keepdim=True)
 
     def inside(self, model: str) -> float:
         """Probability that a photo lies in a class of a model."""
@@ -126,7 +127,8 @@ def truth(rows: pd.DataFrame, read_out: read_outs.ReadOut | read_outs.Coordinate
         by_name = {name: targets.labels(classes, *place.T) for name, classes in read_out.classes.items()}
         finest = {read_outs.HIERARCHY: by_name[read_out.finest]} if read_out.ancestors else {}
         labels = by_name | finest
-    return Truth(labels, place, rows["author"].to_numpy(object))
+    author = rows["author"] if "author" in rows else pd.Series("", rows.index)
+    return Truth(labels, place, author.to_numpy(object))
 
 
 def fit(answers: Mapping[str, Answer], known: Truth, earth: spread.Spread) -> tuple[dict[str, Calibration], str]:
@@ -205,7 +207,8 @@ def surprise(shares: Tensor, label: NDArray[np.int64]) -> float:
     labelled = np.flatnonzero(label >= 0)
     if not len(labelled):
         return float("nan")
-    return float(-shares.double().clamp_min(_LEAST).log().cpu().numpy()[labelled, label[labelled]].mean())
+    at_truth = shares[torch.from_numpy(labelled), torch.from_numpy(label[labelled])]
+    return float(-at_truth.cpu().double().clamp_min(_LEAST).log().mean())
 
 
 def _temperature(shares: Tensor, label: NDArray[np.int64]) -> tuple[float, float]:
@@ -238,8 +241,10 @@ def _at(temperature: float, shares: Tensor) -> Tensor:
 def _levels(nearer: NDArray[np.float64]) -> tuple[float, ...]:
     """Levels that hold 1 % … 99 % of such photos.
 
-    A photo is held where less than the level is nearer. Of n photos, the k-th smallest share with k = ⌈(n + 1) p⌉ holds
-    another photo of the same kind with a probability of p or more; with fewer than k, only the whole Earth does.
+    A photo is held where less than the level is nearer. Of n photos, the k-th smallest share with k = ⌈(n + 1) p⌉
+    would hold another photo of the same kind with a probability of p or more; with fewer than k, only the whole Earth
+    does. It holds nearly as many here, where temperatures and the epoch were chosen on the same photos, and some share
+    an author.
     """
     ordered = np.append(np.sort(nearer), 1.0)
     rank = np.ceil((len(nearer) + 1) * _PERCENT - 1e-9).astype(int)

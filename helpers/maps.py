@@ -139,7 +139,8 @@ def radius_maps(
         guess = row["predicted_latitude"], row["predicted_longitude"]
         if np.isfinite(row["radius_90_km"]):
             distance = metrics.great_circle_km(*guess, latitude, longitude)
-            levels = [0, row["radius_50_km"], max(row["radius_90_km"], row["radius_50_km"] + 1e-6)]
+            inner = max(row["radius_50_km"], 1e-6)  # contours need room between them
+            levels = [0, inner, max(row["radius_90_km"], 2 * inner)]
             axes.contourf(x, y, distance, levels=levels, colors=[PALETTE[0], PALETTE[5]], alpha=0.35, zorder=3)
         places = likeliest[likeliest["id"] == row["id"]]
         thin: dict[str, Any] = {"edgecolors": "white", "linewidths": 0.4}

@@ -150,7 +150,8 @@ def require(notebook: str, checked: Collection[str] | None = None, **given: Any)
         remedy = f". Make it first: {manifests.command(notebook, given)}"
     except manifests.StaleOutput as stale:
         problem, remedy = str(stale), ""
-        given = manifests.read(folder)["parameters"]  # to make again what was there, not what the defaults make
+        # To make again what was there, not what the defaults make.
+        given = {**manifests.read(folder)["parameters"], **given}
     if given.get("dataset") != data_lists.EMBEDDED and notebook != "05_evaluation/calibrate":
         raise MissingInput(problem + remedy)
     print(f"{problem}. Running {notebook}.ipynb for {given.get('dataset') or given['run']} on the way", flush=True)
@@ -218,7 +219,9 @@ def weights_of(run_folders: Mapping[str, Sequence[Path]]) -> dict[str, Path]:
     return {f"run {folder.name}": folder / "model.safetensors" for folder in folders}
 
 
-def require_calibration(run_name: str, run_folders: Mapping[str, Sequence[Path]], dataset: str, root: str) -> Path:
+def require_calibration(
+    run_name: str, run_folders: Mapping[str, Sequence[Path]], dataset: str, root: str, batch_size: int
+) -> Path:
     """File with how a run was calibrated, made on the way: nothing is left to choose.
 
     Parameters
@@ -228,9 +231,12 @@ def require_calibration(run_name: str, run_folders: Mapping[str, Sequence[Path]]
         From :func:`require_runs`.
     dataset, root : str
         Dataset to be evaluated, and its ``photo_root``, which holds the validation photos if the run is of the same.
+    batch_size : int
+        Photos that the device has room for.
     """
     own_root = {"photo_root": root} if root and trained_on(run_folders) == dataset else {}
-    return require("05_evaluation/calibrate", run=run_name, **own_root) / "calibration.json"
+    folder = require("05_evaluation/calibrate", run=run_name, batch_size=batch_size, **own_root)
+    return folder / "calibration.json"
 
 
 def _require_run(run_name: str, given: Mapping[str, Any]) -> Path:

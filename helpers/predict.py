@@ -43,6 +43,8 @@ class Network:
     settings: dict[str, Any]
     model: Geolocator
     device: torch.device
+    unreadable: tuple[str, ...] = ()
+    """Ids of photos that training could not read."""
 
     @property
     def image_size(self) -> int:
@@ -136,7 +138,7 @@ def load(folders: Mapping[str, Sequence[Path]], calibrated: Path | None = None, 
         scene than its own, or networks that answer together, or those of the scenes, do not answer the same questions.
     """
     fitted = calibration.read(calibrated) if calibrated else {}
-    runs = {scene: _loaded(paths, *fitted.get(scene, ({}, "max")), fusion) for scene, paths in folders.items()}
+    runs = {scene: _loaded(scene, paths, *fitted.get(scene, ({}, "max")), fusion) for scene, paths in folders.items()}
     for scene, run in runs.items():
         for folder, network in zip(folders[scene], run.networks, strict=True):
             if len(runs) > 1 and network.settings["scene"] not in (scene, "all"):
@@ -154,25 +156,28 @@ def load(folders: Mapping[str, Sequence[Path]], calibrated: Path | None = None, 
     return runs
 
 
-def _loaded(folders: Sequence[Path], calibrations: dict[str, calibration.Calibration], best: str, fusion: str) -> Run:
+def _loaded(
+    scene: str, folders: Sequence[Path], calibrations: dict[str, calibration.Calibration], best: str, fusion: str
+) -> Run:
     networks, classes = zip(*map(_network, folders), strict=True)
+    of_first = _answers_to(scene, folders[0], networks[0])
     for folder, network in zip(folders, networks, strict=True):
-        described = _answers_to(folder, network), _answers_to(folders[0], networks[0])
-        if described[0] != described[1]:
+        differing = [name for name, value in _answers_to(scene, folder, network).items() if of_first.get(name) != value]
+        if differing:
             raise ValueError(
-                f"{folders[0].name} and {folder.name} cannot answer together: they have other heads, classes or data "
-                f"lists ({described[1][0]}, {described[0][0]}); train both on the same dataset and partition"
+                f"{folders[0].name} and {folder.name} cannot answer together, for they differ in "
+                f"{', '.join(differing)}: train both on the same dataset, partition and scene"
             )
     places = pd.read_parquet(folders[0] / "training_places.parquet")
-    return Run(networks, classes[0], places, calibrations, best if fusion == "auto" else fusion)
+    by_default = fusion == "auto" or not classes[0]  # coordinates are fused in one way
+    return Run(networks, classes[0], places, calibrations, best if by_default else fusion)
 
 
-def _answers_to(folder: Path, network: Network) -> tuple[str, dict[str, str]]:
-    """What the answers of a network are about."""
-    settings = network.settings
-    return f"{settings['dataset']}, {settings['partition']}", targets.fingerprints(
-        folder / "classes", dict.fromkeys(network.model.heads, 0)
-    )
+def _answers_to(scene: str, folder: Path, network: Network) -> dict[str, object]:
+    """What the answers of a network are about; photos of one scene may be placed by a network for all of them too."""
+    wanted = ("dataset", "partition", "classes", *(["scene"] if scene == "all" else []))
+    named: dict[str, object] = {name: network.settings[name] for name in wanted}
+    return named | targets.fingerprints(folder / "classes", network.settings["classes"])
 
 
 def _network(folder: Path) -> tuple[Network, dict[str, targets.Classes]]:
@@ -184,7 +189,9 @@ def _network(folder: Path) -> tuple[Network, dict[str, targets.Classes]]:
     models.restore(model, folder / "model.safetensors", targets.fingerprints(folder / "classes", settings["classes"]))
     device = devices.best_device()
     model = model.to(device).to(memory_format=torch.channels_last).eval()
-    return Network(settings, model, device), classes
+    file = folder / "unreadable.csv"
+    unreadable = tuple(pd.read_csv(file, dtype=str)["id"]) if file.exists() else ()
+    return Network(settings, model, device, unreadable), classes
 
 
 def locate(runs: Mapping[str, Run], rows: pd.DataFrame, photo_root: Path, batch_size: int) -> Placed:
@@ -460,7 +467,7 @@ def earth_of(run: Run) -> spread.Spread:
     """How the answers of a run become distributions over the Earth."""
     if not run.classes:
         return spread.VectorSpread()
-    return spread.ClassSpread(list(run.classes.values())[-1], run.training_places, run.device)
+    return spread.ClassSpread(list(run.classes.values())[-1], run.training_places, run.device, len(run.classes) > 1)
 
 
 class _Namer:
@@ -482,10 +489,15 @@ class _Namer:
             return {("named", "", "country"): _guesses(torch.full((len(country), 1), torch.nan), country[:, None])}
         fitted = self.run.calibration
         masses = fitted.masses(self.earth, model, shares)
+        raw = calibration.Calibration().masses(self.earth, model, shares)
         tables = {}
         for kind in spread.SUMS:
-            tables[kind] = _likeliest(fitted.summed(self.earth, masses, kind).cpu(), self.earth.names(kind))
-            tables[kind]["p_1_uncalibrated"] = self.earth.summed(masses, kind).amax(dim=1).cpu().numpy()
+            sums, names = fitted.summed(self.earth, masses, kind).cpu(), self.earth.names(kind)
+            tables[kind] = _likeliest(sums, names)
+            if len(names):
+                named = sums.argmax(dim=1, keepdim=True)
+                before = self.earth.summed(raw, kind).cpu().gather(1, named)[:, 0]
+                tables[kind]["p_1_uncalibrated"] = before.numpy()
         finest = list(self.run.classes.values())[-1]
         if isinstance(finest, regions.Classes) and finest.name == "region":
             inside = masses[:, :-1].cpu()
@@ -524,7 +536,7 @@ class _Placer(_Namer):
         fitted = self.run.calibrations.get(fusion)
         if fitted and self.run.classes:
             table["confidence"] = (
-                fitted.inside(model) * fitted.tempered(model, shares).amax(dim=1).double().cpu().numpy()
+                fitted.inside(model) * fitted.tempered(model, shares).amax(dim=1).cpu().double().numpy()
             )
         return table.assign(right=table["cell"].to_numpy() == known.labels[model]) if known and known.labels else table
 
@@ -533,15 +545,17 @@ class _Placer(_Namer):
         masses = fitted.masses(self.earth, model, shares)
         radii = self.earth.radii(masses, place, [fitted.level(promise) for promise in calibration.PROMISES])
         limits = np.nextafter(np.tile(metrics.THRESHOLDS_KM, (len(place), 1)).astype(np.float64), np.inf)
-        within = fitted.held(self.earth.nearer(masses, place, limits))
+        if known:  # beside the limits, for every look at the distances takes its time
+            distance_km = metrics.great_circle_km(*known.place.T, *place.T)
+            limits = np.column_stack([limits, distance_km])
+        held = fitted.held(self.earth.nearer(masses, place, limits))
         table = pd.DataFrame(radii, columns=[f"radius_{100 * promise:.0f}_km" for promise in calibration.PROMISES])
-        table[[f"p_{share}" for share in metrics.SHARES]] = within
+        table[[f"p_{share}" for share in metrics.SHARES]] = held[:, : len(metrics.SHARES)]
         if fitted.reason and not self.run.classes and shares.shape[1] == 2:  # two plain numbers tell of no spread
             table[:] = np.nan
         table["entropy_bits"] = spread.entropy_bits(masses) if self.run.classes else np.nan
         if known:
-            distance_km = metrics.great_circle_km(*known.place.T, *place.T)
-            table["held_from"] = fitted.held(self.earth.nearer(masses, place, distance_km))
+            table["held_from"] = held[:, -1]
             raw = calibration.Calibration().masses(self.earth, model, shares)
             table["held_from_uncalibrated"] = self.earth.nearer(raw, place, distance_km)
         if known and known.labels:
@@ -561,7 +575,7 @@ class _Placer(_Namer):
             )
         classes = self.read_out.classes_of(model)
         best = self.run.calibration.tempered(model, shares).topk(min(GUESSES, len(classes)), dim=1)
-        probability = best.values.double().cpu().numpy() * self.run.calibration.inside(model)
+        probability = best.values.cpu().double().numpy() * self.run.calibration.inside(model)
         columns: dict[str, np.ndarray] = {}
         for rank, cell in enumerate(best.indices.cpu().numpy().T):
             columns |= {f"cell {rank + 1}": cell, f"probability {rank + 1}": probability[:, rank]}

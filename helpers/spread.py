@@ -22,6 +22,7 @@ SUMS = ("country", "continent")
 """What the probabilities of classes are summed to."""
 
 _PLACES, _PLACES_OF_A_CLASS = 65_536, 64  # that stand for all classes, and for one at most
+_PLACES_ELSEWHERE = 2048  # that stand for photos in no class, which are all over the Earth
 _DISTANCES_AT_ONCE = 1 << 19  # 4 MB, which the processor's cache holds
 _SHARPEST = 0.9999  # length of a vector beyond which rounding decides
 
@@ -29,9 +30,9 @@ _SHARPEST = 0.9999  # length of a vector beyond which rounding decides
 class ClassSpread:
     """Probabilities over classes, spread over the places where the training photos of each class were taken.
 
-    A class is as wide as its training photos are apart: up to 64 of them, evenly chosen along the Hilbert curve, stand
-    for it with equal shares. Photos that lie in no class, because too few others were taken near, are one more class
-    in the end.
+    A class is as wide as its training photos are apart: up to 64 of them, fewer where classes are many, evenly chosen
+    along the Hilbert curve, stand for it with equal shares. Photos that lie in no class, because too few others were
+    taken near, are one more class in the end.
 
     Parameters
     ----------
@@ -39,18 +40,27 @@ class ClassSpread:
         The finest ones that the network answers with.
     training_places : DataFrame
         ``latitude, longitude`` of the photos that it learned from. A class without one is where its coordinate is.
+    has_elsewhere : bool
+        Whether it learned from photos in no class: with a single partition it does not, and a place that lies in none
+        was rounded across a border. Then nothing says where photos outside are.
     device : torch.device
         Where the probabilities are.
     """
 
-    def __init__(self, classes: targets.Classes, training_places: pd.DataFrame, device: torch.device) -> None:
+    def __init__(
+        self, classes: targets.Classes, training_places: pd.DataFrame, device: torch.device, has_elsewhere: bool = True
+    ) -> None:
         place = training_places[["latitude", "longitude"]].to_numpy(np.float64)
         label = targets.labels(classes, *place.T)
+        if not has_elsewhere:
+            place, label = place[label >= 0], label[label >= 0]
         alone = np.setdiff1d(np.arange(len(classes)), label)
         place = np.concatenate([place, classes.coordinates[alone]])
         label = np.where(label < 0, len(classes), label)
         label = np.concatenate([label, alone])
-        chosen = _evenly(label, cells.leaf_ids(*place.T), most=max(1, min(_PLACES_OF_A_CLASS, _PLACES // len(classes))))
+        most = np.full(len(classes) + 1, max(1, min(_PLACES_OF_A_CLASS, _PLACES // len(classes))))
+        most[-1] = _PLACES_ELSEWHERE
+        chosen = _evenly(label, cells.leaf_ids(*place.T), most)
         owner, number = label[chosen], np.bincount(label[chosen], minlength=len(classes) + 1)
         self.device = torch.device("cpu") if device.type == "mps" else device  # which knows no float64
         self.vectors = self._tensor(metrics.unit_vectors(*place[chosen].T))
@@ -74,7 +84,7 @@ class ClassSpread:
             Probability that it lies in none. Where no training photo does, nothing says where that would be, and it
             is left out.
         """
-        inside = shares.to(self.device, torch.float64)
+        inside = shares.to(self.device).double()
         inside = inside / inside.sum(dim=1, keepdim=True)
         outside = outside if self.has_elsewhere else 0.0
         return torch.cat([inside * (1 - outside), inside.new_full((len(inside), 1), outside)], dim=1)
@@ -216,13 +226,13 @@ def entropy_bits(masses: Tensor) -> NDArray[np.float64]:
     >>> entropy_bits(torch.tensor([[1.0, 0.0], [0.5, 0.5]])).tolist()
     [0.0, 1.0]
     """
-    return (torch.special.entr(masses.double()).sum(dim=1) / np.log(2)).cpu().numpy()
+    return (torch.special.entr(masses.cpu().double()).sum(dim=1) / np.log(2)).numpy()
 
 
-def _evenly(label: NDArray[np.int64], leaf: NDArray[np.uint64], most: int) -> NDArray[np.intp]:
+def _evenly(label: NDArray[np.int64], leaf: NDArray[np.uint64], most: NDArray[np.int64]) -> NDArray[np.intp]:
     """Rows of at most so many photos of each label, evenly along the Hilbert curve."""
     order = np.lexsort([leaf, label])
-    count = np.bincount(label)
+    count = np.bincount(label, minlength=len(most))
     taken = np.minimum(count, most)
     first = np.repeat(np.cumsum(count) - count, taken)
     rank = np.arange(taken.sum()) - np.repeat(np.cumsum(taken) - taken, taken)

@@ -163,7 +163,9 @@ def test_networks_answer_together_and_two_of_the_same_are_as_one(world):
 
 def test_networks_of_other_classes_cannot_answer_together(world, tmp_path):
     other = train(tmp_path / "coarse", partition="coarse", epochs=1)
-    with pytest.raises(ValueError, match=r"run and coarse cannot answer together.*same dataset and partition"):
+    with pytest.raises(
+        ValueError, match=r"run and coarse cannot answer together, for they differ in partition, classes"
+    ):
         predict.load({"all": [world["folder"], other]})
 
 
@@ -176,6 +178,23 @@ def test_with_too_few_validation_photos_nothing_is_fitted_and_it_is_said(world):
     none = calibrating.calibrate(runs, few.iloc[:0], world["photo_root"], batch_size=32)
     assert "0 validation photos" in none.reasons["all"]
     assert none.confidences.empty
+
+
+def test_photos_that_training_could_not_read_and_photos_of_no_scene_are_left_out(world, capsys):
+    run = world["runs"]["all"]
+    every = calibrating.validation_photos(world["runs"], seed=7)
+    network = dataclasses.replace(run.networks[0], unreadable=(every["id"][3], "nobody"))
+    left = calibrating.validation_photos({"all": dataclasses.replace(run, networks=(network,))}, seed=7)
+    assert left["id"].tolist() == every["id"].drop(3).tolist()
+    assert calibrating.validation_photos({"indoor": run, "urban": run}, seed=7).empty  # whose scenes are not known
+    assert "are of no scene of indoor, urban" in capsys.readouterr().out
+
+
+def test_absent_validation_photos_are_said(world, tmp_path, capsys):
+    rows = calibrating.validation_photos(world["runs"], seed=7).assign(path="nowhere.jpg")
+    rows, _ = calibrating.find_photos(rows, "somebody-elses", str(tmp_path))
+    assert rows.empty
+    assert "nothing to calibrate on" in capsys.readouterr().out
 
 
 def test_more_validation_photos_than_are_needed_are_drawn(world, monkeypatch):
@@ -195,6 +214,8 @@ def test_coordinates_are_calibrated_too(world, tmp_path):
     placed = predict.locate(
         predict.load({"all": [folder]}, tmp_path / "calibration.json"), world["test"], world["photo_root"], 64
     )
+    forced = predict.load({"all": [folder]}, tmp_path / "calibration.json", "mean")["all"]
+    assert not forced.calibration.reason  # there is one way to fuse coordinates
     assert (placed.spread["held_from"] < 0.9).mean() == pytest.approx(0.9, abs=0.052)  # as above
     assert placed.likeliest["cell"].isna().all()
     assert len(placed.fusions) == len(read_outs.FUSIONS)
@@ -218,6 +239,9 @@ def test_baselines_from_the_runs_own_features(world):
         return metrics.accuracy(distance)[-1]
 
     assert within(answers[metrics.SHUFFLED_LABELS]) < 0.6 * within(world["placed"].answers["f*"])
+    alone, _ = baselines.seeing(runs, learned.asked, root, test.head(3), root, batch_size=64, seed=7)
+    for model, answer in alone.items():  # does not depend on the other photos
+        pd.testing.assert_frame_equal(answer, answers[model].head(3))
     itself, own = baselines.seeing(runs, test, root, test, root, batch_size=64, seed=7)
     assert (own["neighbour_similarity"] > 0.999).all()
     assert within(itself[metrics.NEAREST_NEIGHBOUR]) > 0.99  # but for photos that are byte for byte alike

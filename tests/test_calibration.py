@@ -98,6 +98,17 @@ def test_no_temperature_changes_a_guess(temperature, seed):
     torch.testing.assert_close(tempered.sum(1), torch.ones(5))
 
 
+def test_sums_without_a_temperature_are_plain_sums():
+    world = World(20, seed=5)
+    masses = world.earth.masses(world.answer.shares["fine"], 0.1)
+    for kind in spread.SUMS:
+        plain = world.earth.summed(masses, kind)
+        torch.testing.assert_close(calibration.Calibration().summed(world.earth, masses, kind), plain)
+        sharper = calibration.Calibration(sums={kind: 0.5}).summed(world.earth, masses, kind)
+        torch.testing.assert_close(sharper.sum(1), plain.sum(1))
+        assert (sharper.argmax(1) == plain.argmax(1)).all()
+
+
 def test_held_reads_levels_backwards():
     fitted = calibration.Calibration(levels=tuple((np.arange(1, 100) / 100) ** 2), reason="")
     np.testing.assert_allclose(fitted.held([fitted.level(0.5), fitted.level(0.9), 0, 1]), [0.5, 0.9, 0, 1])

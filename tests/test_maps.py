@@ -44,8 +44,8 @@ def with_radii(photos):
     rng = np.random.default_rng(5)
     columns = ["latitude", "longitude", "predicted_latitude", "predicted_longitude"]
     table = pd.DataFrame(rng.uniform(-89, 89, (photos, 4)), columns=columns).assign(id=np.arange(photos).astype(str))
-    table["radius_50_km"] = np.linspace(3, 9000, photos)
-    table["radius_90_km"] = np.linspace(3, 20015, photos)
+    table["radius_50_km"] = np.linspace(0, 9000, photos)
+    table["radius_90_km"] = np.linspace(0, 20015, photos)
     table["distance_km"] = 1234.0
     table.loc[table.index[-1:], ["radius_50_km", "radius_90_km"]] = np.nan if photos == 2 else 20015.0
     likeliest = table[["id", "latitude", "longitude"]].loc[table.index.repeat(5)]
@@ -319,6 +319,6 @@ def test_radii_are_drawn_for_the_surest_and_for_the_least_sure_photo():
     table, likeliest = with_radii(30)
     figure = maps.radius_maps(table, likeliest)
     titles = [text.get_text() for text in figure.texts]
-    assert any(title.startswith("radii 3 and 3 km; 1,234 km off") for title in titles)
+    assert any(title.startswith("radii 0 and 0 km; 1,234 km off") for title in titles)
     assert any(title.startswith("radii 20,015 and 20,015 km") for title in titles)
     assert len(figure.axes) == 4

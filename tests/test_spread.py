@@ -93,6 +93,14 @@ def test_a_cell_is_as_wide_as_its_photos_are_apart():
     assert not earth.has_elsewhere
 
 
+def test_a_place_that_rounding_pushed_across_a_border_is_not_elsewhere(partition, photos):
+    earth = spread.ClassSpread(partition, photos, DEVICE, has_elsewhere=False)
+    masses = earth.masses(shares_of(partition, 1), 0.3)
+    assert not earth.has_elsewhere
+    assert (masses[:, -1] == 0).all()
+    torch.testing.assert_close(masses.sum(1), torch.ones(5, dtype=torch.float64))
+
+
 def test_a_class_without_training_photos_is_where_its_coordinate_is(partition, photos):
     kept = cells.labels(partition, cells.leaf_ids(photos["latitude"], photos["longitude"])) != 2
     earth = spread.ClassSpread(partition, photos[kept], DEVICE)
