@@ -57,7 +57,7 @@ _GLOSSARY = {
     "baseline": "An answer to compare with: the place of a random training photo; always the most likely cell; the "
     "training photo with the most similar features (nearest neighbour); heads that learned shuffled labels.",
     "calibration": "Fitting, on validation photos, how sure a run may say it is, so that what it gives 90 % is right "
-    "nine times in ten. It changes no guess.",
+    "nine times in ten. It changes no place that is named.",
     "cell, partition": "A partition divides the Earth into S2 cells, so that each holds about as many training photos; "
     "coarse, middle and fine are three of them. A place in no cell cannot be named.",
     "confidence": "The probability that is given to the class that is named; of coordinates, the length of the vector.",

@@ -325,10 +325,10 @@ def _calibration(results: Results) -> str:
     fitted = run_results.calibrations(results)
     parts = [
         "<p>Temperatures, the share of photos outside of all classes and the levels of radii were fitted on validation "
-        f"photos, and change no guess. Whether it helped, test photos say: {_link('uncertainty')}.</p>"
+        f"photos, and change no place that is named. Whether it helped, test photos say: {_link('uncertainty')}.</p>"
     ]
     parts += [f"<p>Not calibrated, {_text(scene)}: {_text(reason)}.</p>" for scene, reason in reasons.items()]
-    parts += [_table(fitted)] if fitted.rows else ["<p>There are no temperatures: it names no classes.</p>"]
+    parts += [_table(fitted)] if fitted.rows else ["<p>It names no classes, which would have temperatures.</p>"]
     return "\n".join([*parts, _figure(results, "calibration") if fitted.rows else ""])
 
 
@@ -351,10 +351,10 @@ def _model(cards: Mapping[str, Card], run_folders: Mapping[str, Sequence[Path]])
 
 def _made(results: Results, cards: Mapping[str, Card]) -> str:
     rows = [
-        (f"05_evaluation/{name}", str(manifest["finished"]), str(manifest["code"]["commit"]))
+        (f"05_evaluation/{name}", str(manifest["finished"])[:16].replace("T", " "), str(manifest["code"]["commit"]))
         for name, manifest in results.manifests.items()
     ]
-    table = Table(("notebook", "finished", "code"), rows, "Results that this was made from.", names=3)
+    table = Table(("notebook", "finished (UTC)", "code"), rows, "Results that this was made from.", names=3)
     return "\n".join(
         [
             _table(table) if rows else "",

@@ -320,10 +320,10 @@ def similarity(results: Results) -> Table:
 
 
 def calibrations(results: Results) -> Table:
-    """What was fitted on validation photos, for the ways to fuse views that were chosen."""
+    """What was fitted on validation photos, for the ways to fuse views that were chosen; of no rows for coordinates."""
     rows = []
     for row in _rows(results, "calibration"):
-        if row["chosen"]:
+        if row["chosen"] and "temperature" in row:
             fitted = [("temperature", 1, ".2f"), ("outside", 100, ".1f"), ("nats_before", 1, ".2f")]
             fitted += [("nats_after", 1, ".2f"), ("error_before", 100, ".1f"), ("error_after", 100, ".1f")]
             cells = [_number(row.get(name), times, form) for name, times, form in fitted]

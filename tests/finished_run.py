@@ -111,7 +111,8 @@ def _calibrate(folder, predictions, confident):
     row = {"scene": "all", "fusion": "mean", "chosen": True, "model": "f*", "photos": 150}
     fitted = {"temperature": 2.5, "outside": 0.125, "nats_before": 5.0, "nats_after": 4.0}
     fitted |= {"error_before": 0.3, "error_after": 0.02}
-    table = pd.DataFrame([row | fitted, row | {"fusion": "max", "chosen": False}]) if confident else pd.DataFrame()
+    of_classes = fitted if confident else {}
+    table = pd.DataFrame([row | of_classes, row | {"fusion": "max", "chosen": False}])
     table.to_csv(folder / "comparison.csv", index=False)
     return {"validation photos": 150, "not calibrated": {} if confident else {"all": "too few photos"}}
 

@@ -206,6 +206,7 @@ def test_a_run_on_coordinates_without_confidence(root):
     assert "It names no classes, so it gives no probabilities to be judged." in text
     assert "Its guesses have no confidence to be sorted by" in text
     assert "Not calibrated, all: too few photos." in text
+    assert "It names no classes, which would have temperatures." in text
     assert "It gives no confidence: it names one place for every photo" in text
     assert report._CAPTIONS["abstention"] not in [words for tag, words in page.texts if tag == "figcaption"]
 

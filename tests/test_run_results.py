@@ -95,6 +95,11 @@ def test_a_run_on_coordinates_without_confidence_is_read(root):
     assert run_results.summary(results)["radii"].endswith("how sure it may be: too few photos.")
 
 
+def test_a_table_without_columns_has_no_rows(results):
+    (paths.calibration("first") / "comparison.csv").write_text("\n")
+    assert run_results.calibrations(run_results.read("first", "holidays")).rows == []
+
+
 def test_no_figure_that_shows_photos_is_among_the_results(results):
     names = {path.name for path in results.figures.values()}
     assert len(names) > 8
