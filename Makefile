@@ -41,7 +41,8 @@ figures: demo
 	@cp 05_evaluation/results/toy-earth-multi/toy-earth/radii.png docs/toy-earth-radii.png
 
 test: install
-	@.venv/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	@.venv/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m "not alone"
+	@.venv/bin/python -m pytest -m alone
 
 lint: install
 	@.venv/bin/ruff check

@@ -38,7 +38,7 @@ def write_page(
     return folder / text
 
 
-@plots._styled
+@plots.styled
 def hours_figure(costs: pd.DataFrame, simulations: pd.DataFrame, p: SimpleNamespace) -> Figure:
     """Training with the paper's recipe on every machine: hours against photos, and what each resource would allow."""
     figure, (left, right) = plt.subplots(
@@ -65,7 +65,7 @@ def hours_figure(costs: pd.DataFrame, simulations: pd.DataFrame, p: SimpleNamesp
         Line2D([], [], color="black", marker="x", linestyle="", label="the longest list that its processes can hold"),
     ]
     figure.legend(handles=entries, loc="outside lower center", ncols=2)
-    return plots._finished(figure)
+    return plots.finished(figure)
 
 
 def _draw_hours(
@@ -115,7 +115,7 @@ def _draw_rates(
     axes.legend(labelled.values(), labelled, loc="upper left")
 
 
-@plots._styled
+@plots.styled
 def memory_figure(simulations: pd.DataFrame) -> Figure:
     """Peak memory against rows: each step part by part; the list held whole, with the straight line that it follows."""
     figure, axes = plt.subplots(figsize=(plots.DOUBLE_COLUMN, 3.0), layout="constrained")
@@ -139,7 +139,7 @@ def memory_figure(simulations: pd.DataFrame) -> Figure:
     axes.set_ylabel("Peak memory (GiB)")
     axes.set_title("Memory of the steps of a list, measured")
     figure.legend(loc="outside right upper")
-    return plots._finished(figure)
+    return plots.finished(figure)
 
 
 def costs_table(costs: pd.DataFrame) -> pd.DataFrame:

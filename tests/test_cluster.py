@@ -8,6 +8,8 @@ import pytest
 
 from helpers import cluster, packing, photos, progress, shards, toy_earth
 
+pytestmark = pytest.mark.alone
+
 
 def squared(number):
     for _ in range(number):

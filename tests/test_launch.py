@@ -11,6 +11,8 @@ from conftest import descendants
 
 from helpers import launch, notebooks, recipe, training
 
+pytestmark = pytest.mark.alone
+
 SETTINGS, RUNNING = recipe.of(notebooks.defaults("04_training/train"))
 
 

@@ -36,6 +36,8 @@ from helpers import (
     training,
 )
 
+pytestmark = pytest.mark.alone
+
 DATASET = "toy-earth-tiny"
 TIMES = re.compile("seconds|photos_per_second")
 
