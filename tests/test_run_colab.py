@@ -23,7 +23,7 @@ RUN = f"{TINY}-multi"
 INSTALLED = Path(sysconfig.get_path("purelib"))
 POETRY = next(iter(sorted(paths.SOURCE.glob(".poetry/lib/python3*/site-packages"))), None)
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="run_colab.sh is for Linux")
+pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="run_colab.sh is for Linux"), pytest.mark.alone]
 
 
 @pytest.fixture(scope="session")
