@@ -71,7 +71,7 @@ def blind(runs: Mapping[str, Run], rows: pd.DataFrame, seed: int) -> dict[str, p
             coordinates[metrics.MOST_LIKELY_CELL.replace("cell", kind)] = finest.coordinates[fullest]
         for model, pair in coordinates.items():
             parts.setdefault(model, []).append(_answer(part, pair))
-    return {model: _in_order(pd.concat(tables), rows) for model, tables in parts.items()}
+    return {model: predict.in_order(pd.concat(tables), rows) for model, tables in parts.items()}
 
 
 def learned(runs: Mapping[str, Run], most: int, seed: int) -> Learned:
@@ -173,8 +173,8 @@ def seeing(
         parts.setdefault(metrics.SHUFFLED_LABELS, []).append(_answer(part, _shuffled(run, taught, place, seen, seed)))
         found = {"id": part["id"], "neighbour_id": known["id"].to_numpy()[number], "neighbour_similarity": similarity}
         parts.setdefault("", []).append(pd.DataFrame(found))
-    neighbours = _in_order(pd.concat(parts.pop("")), rows)
-    return {model: _in_order(pd.concat(tables), rows) for model, tables in parts.items()}, neighbours
+    neighbours = predict.in_order(pd.concat(parts.pop("")), rows)
+    return {model: predict.in_order(pd.concat(tables), rows) for model, tables in parts.items()}, neighbours
 
 
 def _features(
@@ -242,7 +242,3 @@ def _answer(rows: pd.DataFrame, place: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(
         {"id": rows["id"].to_numpy(), "predicted_latitude": place[:, 0], "predicted_longitude": place[:, 1]}
     )
-
-
-def _in_order(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    return table.set_index("id").loc[rows["id"]].reset_index()

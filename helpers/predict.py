@@ -413,10 +413,11 @@ def _answered(
             together = pd.concat(tables, ignore_index=True)
             together.insert(0, "id", part["id"].to_numpy())
             parts.setdefault(key, []).append(together)
-    return {key: _in_order(pd.concat(tables), rows) for key, tables in parts.items()}
+    return {key: in_order(pd.concat(tables), rows) for key, tables in parts.items()}
 
 
-def _in_order(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+def in_order(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a table in the order of the photos of a list, by ``id``."""
     return table.set_index("id").loc[rows["id"]].reset_index()
 
 
