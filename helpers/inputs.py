@@ -12,7 +12,6 @@ import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -322,9 +321,7 @@ class _Request(NamedTuple):
 class _DecodedBatches(Dataset[Batch]):
     """Answers requests for photos that lie in files."""
 
-    def __init__(
-        self, photo_root: photo_stores.PhotoRoot, image_size: int, view: str, seed: int
-    ) -> None:
+    def __init__(self, photo_root: photo_stores.PhotoRoot, image_size: int, view: str, seed: int) -> None:
         self.store = photo_stores.reopened(photo_root)  # before workers are forked, so that they share its index
         self.image_size, self.view, self.seed = image_size, view, seed
 

@@ -175,47 +175,41 @@ def guess_map(photo: pd.Series, title: str = "", *, width: float = DOUBLE_COLUMN
         Of the figure, in inches.
     """
     ranks = [number for number in range(1, 6) if np.isfinite(photo[f"place_{number}_latitude"])]
-    listed = [_place_line(photo, number) for number in ranks]
     wide = width > 5
     radii = [photo["radius_50_km"], photo["radius_90_km"]]
     known = bool(np.isfinite(radii[1]))
     line = 0.15  # inches
-    below = 0.5 + line * (len(listed) + 1)
+    legend = 0.42 if wide else 0.6
+    below = legend + 0.14 + line * len(ranks)
     figure, (axes,) = _maps([title], width, below=below)
     _draw_radii(axes, (photo["latitude"], photo["longitude"]), *radii)
     for number in reversed(ranks):
         ((x, y),) = project(photo[f"place_{number}_latitude"], photo[f"place_{number}_longitude"])
         first = number == 1
         axes.scatter(x, y, s=85 if first else 55, color=PALETTE[1] if first else "white", zorder=10 - number,
-                     edgecolors="white" if first else PALETTE[1], linewidths=0.8)  # fmt: skip
+                     edgecolors="white" if first else PALETTE[1], linewidths=0.8, clip_on=False)  # fmt: skip
         color = "white" if first else PALETTE[1]
         axes.text(x, y, str(number), fontsize=6.5, color=color, ha="center", va="center_baseline", zorder=10 - number)
-    top = below - 0.06
-    for row, text in enumerate(listed):
-        figure.text(
-            0.06, (top - row * line) / figure.get_figheight(), text, fontsize=7 if wide else 6, va="top",
-            weight="bold" if row == 0 else "normal",
-        )  # fmt: skip
+    look: dict[str, Any] = {"fontsize": 7 if wide else 6, "va": "top"}
+    for row, number in enumerate(ranks):
+        height = (below - 0.1 - row * line) / figure.get_figheight()
+        share = photo[f"place_{number}_probability"]
+        place = (photo[f"place_{number}_{what}"] for what in ("latitude", "longitude", "country", "region"))
+        figure.text(0.2 / width, height, str(number), weight="bold", color=PALETTE[1], **look)
+        figure.text(0.75 / width, height, f"{100 * share:.1f} %" if np.isfinite(share) else "", ha="right", **look)
+        figure.text(0.9 / width, height, place_name(*place), **look)
     entries: list[Artist] = [_dot(PALETTE[1], "guess"), _dot(PALETTE[1], "next likeliest places")]
     entries[1].set(markerfacecolor="white")
-    promise = "holds" if photo["calibrated"] else "would hold, if the network were right about itself:"
     if known:
         entries += [
-            Patch(color=PALETTE[place], alpha=0.4, linewidth=0, label=f"{promise} {share} %: {_in_km(radius)}")
+            Patch(color=PALETTE[place], alpha=0.4, linewidth=0, label=f"holds {share} %: {_in_km(radius)}")
             for place, share, radius in ((0, 50, radii[0]), (5, 90, radii[1]))
         ]
-    caption = "Per cent: how likely each place is." if photo["calibrated"] else "Not calibrated: believe neither."
-    _below(figure, entries, 4 if wide and photo["calibrated"] else 2, caption)
+    caption = "Per cent: how likely the photo is of each place. Of places close together the likelier is on top."
+    if not photo["calibrated"]:
+        caption = "NOT CALIBRATED: radii and per cents promise too much."
+    _below(figure, entries, 4 if wide else 2, caption)
     return finished(figure)
-
-
-def _place_line(photo: pd.Series, number: int) -> str:
-    """One of the likeliest places in words."""
-    at = f"place_{number}_"
-    share = photo[f"{at}probability"]
-    likely = f"{100 * share:.1f} %" if np.isfinite(share) else ""
-    return "   ".join(part for part in (f"{number}", likely, place_name(*(photo[f"{at}{what}"] for what in
-                      ("latitude", "longitude", "country", "region")))) if part)  # fmt: skip
 
 
 def place_name(latitude: float, longitude: float, country: str, region: str) -> str:

@@ -283,7 +283,12 @@ def _with_errors(table: pd.DataFrame, given: Given, errors: Mapping[str, str]) -
     kept = table[~table["id"].isin(errors)].set_index("id").reindex(list(given.sources))
     whole = kept.rename_axis("id").reset_index()[list(COLUMNS)]
     whole["error"] = [errors.get(name, "") for name in whole["id"]]
-    words = ["country", "region", "scene", *(f"place_{n}_{what}" for n in range(1, PLACES + 1) for what in ("country", "region"))]
+    words = [
+        "country",
+        "region",
+        "scene",
+        *(f"place_{n}_{what}" for n in range(1, PLACES + 1) for what in ("country", "region")),
+    ]
     whole[words] = whole[words].fillna("")
     return whole.astype({"cell": "Int64", "calibrated": "boolean"} | {column: float for column in _numbers()})
 

@@ -16,9 +16,11 @@ USE = (
 """What is said once, whatever is asked for."""
 NOT_CALIBRATED = "radii and confidence are NOT calibrated: expect them to promise too much"
 _DESCRIPTION = f"Say where photos were taken, and how sure one can be. {USE}"
-_EPILOG = """RUN is the name of a run in 04_training/runs, a+b for networks that answer together, "name-{scene}" for those
-of the scenes, or the path of a run's folder. Exit status: 0 where a photo was placed, 1 where none could be read, 2 where
-nothing was tried, because a run, a pattern or an option is at fault."""
+_EPILOG = (
+    'RUN is the name of a run in 04_training/runs, a+b for networks that answer together, "name-{scene}" for those of '
+    "the scenes, or the path of a run's folder. Exit status: 0 where a photo was placed, 1 where none could be read, 2 "
+    "where nothing was tried, because a run, a pattern or an option is at fault."
+)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -90,17 +90,15 @@ def _nested(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it: no NaN, no numbers of numpy."""
-    if value is pd.NA or value is None or (isinstance(value, float) and not math.isfinite(value)):
+    """A value as JSON has it: no NaN, no numbers of numpy, no empty words."""
+    if value is pd.NA or value is None or value == "" or (isinstance(value, float) and not math.isfinite(value)):
         return None
     return value.item() if hasattr(value, "item") else value
 
 
 def _rounded(table: pd.DataFrame) -> pd.DataFrame:
     """Kilometres to a hundred metres, degrees to a decimetre: there is nothing to be known beyond."""
-    decimals = {
-        column: digits for column in table.columns for end, digits in _DECIMALS.items() if column.endswith(end)
-    }
+    decimals = {column: digits for column in table.columns for end, digits in _DECIMALS.items() if column.endswith(end)}
     return table.round(decimals)
 
 
