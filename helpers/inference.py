@@ -1,11 +1,12 @@
 """Trained networks made ready to answer fast.
 
 What a network learns with is of no use when it answers: batch normalisation is then a factor and a constant, which the
-convolution before it can take over, and half of the bits of each weight are enough. Both are done to a copy.
+convolution before it can take over, as it can the ReLU that follows, and half of the bits of each weight are enough. All
+of it is done to a copy.
 """
 
 import copy
-from collections.abc import Callable
+import functools
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ from helpers import devices
 _PIXELS_ON_CPU, _PIXELS_OF_DEPTHWISE_ON_CPU = 1_000_000, 250_000
 _BYTES_PER_PIXEL = 1000  # of a photo in a large network, at its widest
 _MOST_CROPS = 640
+# What oneDNN calls them, with their limits.
+_CLAMPS: dict[type[nn.Module], tuple[str, list[float]]] = {nn.ReLU: ("relu", []), nn.ReLU6: ("hardtanh", [0.0, 6.0])}
 
 
 def number_format(device: torch.device, model: nn.Module, precision: str) -> torch.dtype:
@@ -61,7 +64,9 @@ class Quick(nn.Module):
         suiting = at_once or crops_that_suit(device, network, image_size)
         self.at_once = suiting
         copied = copy.deepcopy(network).to(device).eval()
-        fold(copied, torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8, device=device))
+        example = torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8, device=device)
+        fold(copied, example)
+        clamp_at_once(copied, example)
         self.network = copied.to(memory_format=torch.channels_last)
         if self.dtype != torch.float32:
             for layer in self.network.modules():
@@ -118,15 +123,58 @@ def fold(network: nn.Module, example: Tensor) -> int:
     A normalisation is folded where what it is given is the very output of one convolution, and each of them is called
     once. The network is the same then up to rounding.
     """
+    pairs = _followed(network, example, (nn.BatchNorm2d,))
+    for convolution, normalisation in pairs:
+        convolution.weight, convolution.bias = fusion.fuse_conv_bn_weights(
+            *(convolution.weight, convolution.bias, normalisation.running_mean, normalisation.running_var),
+            *(normalisation.eps, normalisation.weight, normalisation.bias),
+        )
+    _leave_out(network, [normalisation for _, normalisation in pairs])
+    return len(pairs)
+
+
+def clamp_at_once(network: nn.Module, example: Tensor) -> int:
+    """Let convolutions on a CPU do the ReLU that follows them while their outputs are still in its cache.
+
+    Parameters, and what it returns, are those of :func:`fold`. Nothing is done where this build of PyTorch has no
+    oneDNN, whose operator that is.
+    """
+    if example.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return 0
+    pairs = [
+        (convolution, activation)
+        for convolution, activation in _followed(network, example, tuple(_CLAMPS))
+        if convolution.padding_mode == "zeros" and not isinstance(convolution.padding, str)
+    ]
+    for convolution, activation in pairs:
+        convolve = functools.partial(_convolved_and_clamped, convolution, *_CLAMPS[type(activation)])
+        convolution._conv_forward = convolve  # type: ignore[method-assign]  # what its `forward` calls, padded or not
+    _leave_out(network, [activation for _, activation in pairs])
+    return len(pairs)
+
+
+def _convolved_and_clamped(
+    layer: nn.Conv2d, clamp: str, limits: list[float], given: Tensor, weight: Tensor, bias: Tensor | None
+) -> Tensor:
+    return torch.ops.mkldnn._convolution_pointwise(
+        *(given.to(weight.dtype), weight, bias, layer.padding, layer.stride, layer.dilation, layer.groups),
+        *(clamp, limits, ""),
+    )
+
+
+def _followed(
+    network: nn.Module, example: Tensor, kinds: tuple[type[nn.Module], ...]
+) -> list[tuple[nn.Conv2d, nn.Module]]:
+    """Convolutions, each with the layer of the kinds that takes its very output; both are called once."""
     made: dict[int, tuple[nn.Conv2d, Tensor]] = {}
-    pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
+    pairs: list[tuple[nn.Conv2d, nn.Module]] = []
     calls: dict[nn.Module, int] = {}
 
-    def after_convolution(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
+    def after_convolution(layer: nn.Conv2d, _: tuple[Tensor, ...], output: Tensor) -> None:
         calls[layer] = calls.get(layer, 0) + 1
         made[id(output)] = layer, output  # kept, so that no other tensor gets its number
 
-    def before_normalisation(layer: nn.Module, given: tuple[Tensor, ...]) -> None:
+    def before(layer: nn.Module, given: tuple[Tensor, ...]) -> None:
         calls[layer] = calls.get(layer, 0) + 1
         if id(given[0]) in made:
             pairs.append((made[id(given[0])][0], layer))
@@ -135,31 +183,19 @@ def fold(network: nn.Module, example: Tensor) -> int:
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
             hooks.append(layer.register_forward_hook(after_convolution))
-        elif type(layer) is nn.BatchNorm2d:  # others do more than that
-            hooks.append(layer.register_forward_pre_hook(before_normalisation))
+        elif type(layer) in kinds:  # what is derived from them does more
+            hooks.append(layer.register_forward_pre_hook(before))
     try:
         with torch.inference_mode():
             network(example)
     finally:
         for hook in hooks:
             hook.remove()
-    once = [pair for pair in pairs if calls[pair[0]] == calls[pair[1]] == 1]
-    for convolution, normalisation in once:
-        _take_over(convolution, normalisation)
-    _replace(network, {normalisation for _, normalisation in once}, nn.Identity)
-    return len(once)
+    return [pair for pair in pairs if calls[pair[0]] == calls[pair[1]] == 1]
 
 
-def _take_over(convolution: nn.Conv2d, normalisation: nn.BatchNorm2d) -> None:
-    weight, bias = fusion.fuse_conv_bn_weights(
-        *(convolution.weight, convolution.bias, normalisation.running_mean, normalisation.running_var),
-        *(normalisation.eps, normalisation.weight, normalisation.bias),
-    )
-    convolution.weight, convolution.bias = weight, bias
-
-
-def _replace(network: nn.Module, layers: set[nn.Module], made: Callable[[], nn.Module]) -> None:
+def _leave_out(network: nn.Module, layers: list[nn.Module]) -> None:
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
-            if child in layers:
-                setattr(parent, name, made())
+            if any(child is layer for layer in layers):
+                setattr(parent, name, nn.Identity())

@@ -40,7 +40,8 @@ COLUMNS = (
     *("calibrated", "error"),
 )
 """Of a table of placed photos."""
-_PHOTOS_READ_OUT = 32  # at once
+_PHOTOS_READ_OUT = 64  # at once
+_WORTH_WORKERS = 32  # photos: fewer are read faster than workers start
 
 
 class Predictions(NamedTuple):
@@ -201,7 +202,7 @@ class _Stream:
         self, network: predict.Network, rows: pd.DataFrame, photo_root: photo_stores.PhotoRoot, batch_size: int
     ) -> Iterator[dict[str, Tensor]]:
         requests = [(0, part) for part in torch.arange(len(rows)).split(batch_size)]
-        workers = inputs.workers_worth(len(rows), batch_size)
+        workers = inputs.default_workers() if len(rows) > _WORTH_WORKERS else 0
         batches = inputs.stream(rows, photo_root, network.image_size, "five", requests, workers, seed=0)
         for batch in progress.track(batches, "placing", len(requests), unit=f"batches of {batch_size} photos"):
             views = batch.photos
