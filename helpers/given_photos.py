@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from helpers import photo_stores, photos
+from helpers import data_lists, fetch, notebooks, photo_stores, photos
 
 _SKIPPED = ("hidden", "no photo by its name")  # how the reasons begin of what nobody takes for a photo
 _LINK = "link out of its folder"
+_EXAMPLES = 8
 
 
 class Source(NamedTuple):
@@ -113,6 +114,27 @@ def find(given: Sequence[str | Path], base: Path = Path()) -> Given:
 def of_bytes(files: Mapping[str, bytes]) -> Given:
     """Photos that are in memory, by what they are to be called."""
     return Given(files)
+
+
+def asked_for(wanted: str, first: int = 0) -> Given:
+    """Photos that the parameter of a notebook names; for an empty one a few test photos of toy-earth.
+
+    Parameters
+    ----------
+    wanted : str
+        A file, a folder or a glob.
+    first : int
+        Photos to take at most, 0: all; of toy-earth 8.
+    """
+    if wanted:
+        found = find([wanted])
+        names = list(found.sources)[: first or None]
+        errors = {name: why for name, why in found.errors.items() if name in names}
+        return Given({name: found.sources[name] for name in names}, errors, found.passed_over)
+    notebooks.require_list(data_lists.EMBEDDED)
+    rows = data_lists.read(data_lists.EMBEDDED)
+    test = rows[rows["split"] == "test"].head(first or _EXAMPLES)
+    return find(test["path"].tolist(), base=fetch.ensure(test, data_lists.EMBEDDED))
 
 
 class _Found:

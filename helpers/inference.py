@@ -1,8 +1,8 @@
 """Trained networks made ready to answer fast.
 
 What a network learns with is of no use when it answers: batch normalisation is then a factor and a constant, which the
-convolution before it can take over, as it can the ReLU that follows, and half of the bits of each weight are enough. All
-of it is done to a copy.
+convolution before it can take over, as it can the ReLU that follows; and half of the bits of each weight are enough.
+All of it is done to a copy.
 """
 
 import copy

@@ -61,7 +61,7 @@ def find(run: str) -> Found:
     return Found(folders, kept / CALIBRATION, "")
 
 
-def required(run: str, batch_size: int) -> Found:
+def required(run: str, batch_size: int = 64) -> Found:
     """As :func:`find`, in a notebook: what the name of a run stands for is made, and calibrated, on the way.
 
     What may be trained on the way is what :func:`helpers.notebooks.require_runs` allows. A path is taken as it is.

@@ -105,8 +105,9 @@ def test_a_full_gpu_is_given_half_and_goes_on(capsys):
     torch.testing.assert_close(quick(views)[""], views.float().mean(dim=(1, 2, 3))[:, None])
     assert quick.network.asked == [10, 6, 3, 3, 3, 1]
     assert "full with 12 crops: going on with 6" in capsys.readouterr().out
+    quick.network.room = 0
     with pytest.raises(torch.cuda.OutOfMemoryError):
-        inference.Quick(Small(room=1), SIZE, "fp32", CPU, at_once=4).network(some_views(2))
+        quick(views)
 
 
 def test_a_cpu_is_given_what_its_cache_holds():
