@@ -3,10 +3,8 @@
 import json
 import os
 import shutil
-import struct
 import subprocess
 import sys
-import zlib
 
 import finished_run
 import numpy as np
@@ -39,7 +37,7 @@ def world(tmp_path_factory):
         Image.open(album / "1.jpg").save(album / "with place.jpg", exif=position(), quality="keep")
         (album / "no photo.jpg").write_bytes(b"<html>" * 30)
         (album / "cut.jpg").write_bytes((album / "2.jpg").read_bytes()[:900])
-        (album / "huge.png").write_bytes(huge_png())
+        Image.new("1", (20_000, 10_000)).save(album / "huge.png")
         (album / "notes.txt").write_text("no photo")
         os.symlink("/etc/hostname", album / "out.jpg")
         yield root
@@ -55,12 +53,6 @@ def position():
     exif[0x010E] = "SECRET-DESCRIPTION"
     exif[0x8825] = {1: "N", 2: LATITUDE, 3: "E", 4: (2.0, 17.0, 40.2)}
     return exif
-
-
-def huge_png():
-    """A picture of 40,000 x 40,000 pixels, by what its header says."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
 
 
 @pytest.fixture
@@ -107,7 +99,7 @@ def test_a_folder_is_placed_by_the_command_and_what_cannot_be_read_is_told(lab):
     assert str(lab) not in text
     drawn = sorted(file.name for file in (lab / "maps").iterdir())
     assert len(drawn) == len(sound)
-    assert "06-1-1.png" in drawn or any("1-1" in name for name in drawn)
+    assert any(name.endswith("-1-1.png") for name in drawn)  # of the photo =1+1.jpg
     assert Image.open(lab / "maps" / drawn[0]).width > 1000
     # What the EXIF says of the place changes nothing, and is nowhere.
     with_place, without = features["album/with place.jpg"], features["album/1.jpg"]
