@@ -27,7 +27,7 @@ from helpers import cells, given_photos, inference, models, placing, predict, sc
 
 SMALL, LARGE = "500 x 375 px", "2000 x 1500 px"
 SETUPS = (("efficientnet_lite0", 112), ("efficientnet_lite0", 224), ("resnet50", 224), ("vit_b_16", 224))
-PHOTOS = 96
+PHOTOS = 256
 LOOPED = {"efficientnet_lite0": 24, "resnet50": 12, "vit_b_16": 6}
 """Photos that the loop places: the same each time, for it takes long."""
 REPEATS = 5
@@ -41,7 +41,7 @@ def rows() -> list[dict[str, Any]]:
         small, large = (Path(folder) / name for name in ("small", "large"))
         for place, made in ((small, made_up), (large, mosaic)):
             place.mkdir()
-            for number in range(PHOTOS if place == small else PHOTOS // 4):
+            for number in range(PHOTOS if place == small else PHOTOS // 8):
                 (place / f"{number:03d}.jpg").write_bytes(made(number))
         large_ones = given_photos.find([large]).names()
         for number in range(PHOTOS):
