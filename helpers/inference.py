@@ -124,11 +124,9 @@ def fold(network: nn.Module, example: Tensor) -> int:
     once. The network is the same then up to rounding.
     """
     pairs = _followed(network, example, (nn.BatchNorm2d,))
-    for convolution, normalisation in pairs:
-        convolution.weight, convolution.bias = fusion.fuse_conv_bn_weights(
-            *(convolution.weight, convolution.bias, normalisation.running_mean, normalisation.running_var),
-            *(normalisation.eps, normalisation.weight, normalisation.bias),
-        )
+    for convolution, layer in pairs:
+        fused = fusion.fuse_conv_bn_eval(convolution, layer)  # type: ignore[type-var, arg-type]
+        convolution.weight, convolution.bias = fused.weight, fused.bias
     _leave_out(network, [normalisation for _, normalisation in pairs])
     return len(pairs)
 

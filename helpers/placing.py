@@ -6,8 +6,8 @@ not read.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -173,7 +173,8 @@ def quick_classifier(device: torch.device, precision: str) -> scene_classifier.C
     embedded = scene_classifier.load()
     quick = inference.Quick(embedded.network, scene_classifier.IMAGE_SIZE, precision, device)
     number_format = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[quick.dtype]
-    return dataclasses.replace(embedded, network=quick.network, device=device, precision=number_format)
+    network = cast(scene_classifier.SceneNetwork, quick.network)
+    return dataclasses.replace(embedded, network=network, device=device, precision=number_format)
 
 
 @dataclasses.dataclass
@@ -270,11 +271,11 @@ def _table(rows: pd.DataFrame, placed: predict.Placed, calibrated: np.ndarray) -
     return table.assign(calibrated=calibrated, error="")
 
 
-def _country_names(codes: Sequence[str]) -> np.ndarray:
+def _country_names(codes: pd.Series | np.ndarray) -> np.ndarray:
     return places.countries()["name"].reindex(codes).fillna("").to_numpy(object)
 
 
-def _within_country(regions: Sequence[str]) -> np.ndarray:
+def _within_country(regions: pd.Series | np.ndarray) -> np.ndarray:
     """Names of regions without that of the country behind them."""
     return pd.Series(regions, dtype=object).str.rpartition(", ")[0].to_numpy(object)
 

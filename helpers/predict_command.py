@@ -3,7 +3,9 @@
 import argparse
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -66,12 +68,12 @@ def run(arguments: list[str] | None = None) -> int:
     if given.passed_over:
         _say(f"{given.passed_over:,} files are no photos by their names, and were not opened")
     table = placer(given).table
-    if asked.maps:
-        draw_maps(table, asked.maps)
     if asked.output:
         prediction_files.write(table, asked.output)
     else:
         print("\n".join(in_words(row) for row in table.to_dict("records")))
+    if asked.maps:
+        draw_maps(table, asked.maps)
     unread = int((table["error"] != "").sum())
     written = f", written to {asked.output}" if asked.output else ""
     _say(f"{len(table) - unread:,} of {len(table):,} photos placed ({placer.described}){written}")
@@ -81,26 +83,26 @@ def run(arguments: list[str] | None = None) -> int:
     return 1 if unread == len(table) else 0
 
 
-def in_words(photo: dict[str, object]) -> str:
+def in_words(photo: Mapping[Any, Any]) -> str:
     """A guess as text: the place, how far off it may be, and the likeliest places.
 
     Parameters
     ----------
-    photo : dict
+    photo : mapping
         A row of the table of :class:`helpers.placing.Predictions`.
     """
     if photo["error"]:
         return f"{photo['id']}\n  cannot be placed: {photo['error']}\n"
-    place = maps.place_name(*(photo[what] for what in ("latitude", "longitude", "country", "region")))  # type: ignore[arg-type]
+    place = maps.place_name(*(photo[what] for what in ("latitude", "longitude", "country", "region")))
     lines = [str(photo["id"]), f"  {place}", f"  {sureness(photo)}"]
     for rank in range(1, placing.PLACES + 1):
         latitude, longitude, share, *names = (photo[f"place_{rank}_{what}"] for what in placing.OF_PLACES)
         if pd.notna(share):
-            lines.append(f"    {100 * share:5.1f} %  {maps.place_name(latitude, longitude, *names)}")  # type: ignore
+            lines.append(f"    {100 * share:5.1f} %  {maps.place_name(latitude, longitude, *names)}")
     return "\n".join(lines) + "\n"
 
 
-def sureness(photo: dict[str, object]) -> str:
+def sureness(photo: Mapping[Any, Any]) -> str:
     """How far off a guess may be, in words.
 
     Examples
@@ -117,7 +119,7 @@ def sureness(photo: dict[str, object]) -> str:
     )
     parts = [radii if known else "how far off it may be is not known"]
     if pd.notna(photo["confidence"]):
-        parts.append(f"confidence {100 * float(photo['confidence']):.1f} %")  # type: ignore[arg-type]
+        parts.append(f"confidence {100 * float(photo['confidence']):.1f} %")
     if photo["scene"]:
         parts.append(str(photo["scene"]))
     return "; ".join(parts) + ("" if photo["calibrated"] else " (not calibrated)")
@@ -133,9 +135,11 @@ def draw_maps(table: pd.DataFrame, folder: Path) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     drawn = []
-    for number, row in table[table["error"] == ""].iterrows():
+    sound = (table["error"] == "").to_numpy()
+    for number in sound.nonzero()[0]:
+        row = table.iloc[number]
         name = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(str(row["id"])).stem).strip("-")[:60]
-        file = folder / f"{int(number) + 1:0{len(str(len(table)))}d}-{name or 'photo'}.png"
+        file = folder / f"{number + 1:0{len(str(len(table)))}d}-{name or 'photo'}.png"
         plots.save(maps.guess_map(row, Path(str(row["id"])).name), file)
         drawn.append(file)
     return drawn
