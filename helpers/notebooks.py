@@ -33,6 +33,7 @@ OUTPUTS: dict[str, Callable[[Mapping[str, Any]], Path]] = {
     "01_data/balance": lambda p: paths.balanced(data_lists.new_name(p["dataset"], p["new_dataset"], "balanced")),
     "01_data/explore": lambda p: paths.explored(p["dataset"]),
     "02_scenes/classify_scenes": lambda p: paths.scenes(p["dataset"]),
+    "02_scenes/segment": lambda p: paths.segmentations(p["dataset"]),
     "03_partitioning/build_cells": lambda p: paths.cells(p["dataset"]),
     "03_partitioning/build_regions": lambda p: paths.regions(p["dataset"]),
     "04_training/train": lambda p: paths.run(p["run_name"] or default_run_name(**_naming(p))),
@@ -59,7 +60,12 @@ class MissingInput(FileNotFoundError):
 
 
 def default_run_name(
-    dataset: str, partition: str, scene: str = "all", multitask: bool = False, objective: str = "auto"
+    dataset: str,
+    partition: str,
+    scene: str = "all",
+    multitask: bool = False,
+    segmentation: bool = False,
+    objective: str = "auto",
 ) -> str:
     """Name of a run that is given none.
 
@@ -73,11 +79,15 @@ def default_run_name(
     'toy-earth-coordinates-degrees_mse'
     """
     network = [objective] * (objective != "auto") + [scene] * (scene != "all") + ["mtn"] * multitask
+    network += ["segmentation"] * segmentation
     return "-".join([dataset, partition, *network])
 
 
+_NAMING = ("dataset", "partition", "scene", "multitask", "segmentation", "objective")
+
+
 def _naming(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: parameters[name] for name in ("dataset", "partition", "scene", "multitask", "objective")}
+    return {name: parameters[name] for name in _NAMING}
 
 
 def defaults(notebook: str) -> dict[str, Any]:
@@ -183,7 +193,8 @@ def require_runs(run_name: str, dataset: str = "") -> dict[str, list[Path]]:
         that answer together.
     dataset : str
         Whose photos they are to place, by default those of the list that they were trained on. The scenes of its photos
-        must be up to date where there are any, and there where networks of scenes need them.
+        must be up to date where there are any, and there where networks of scenes need them; so must segmentation maps,
+        where a network looks at them.
 
     Raises
     ------
@@ -204,13 +215,19 @@ def require_runs(run_name: str, dataset: str = "") -> dict[str, list[Path]]:
     dataset = dataset or trained_on(found)
     if by_scene or (paths.scenes(dataset) / "manifest.json").exists():
         require("02_scenes/classify_scenes", dataset=dataset)
+    if any(_settings(folder).get("segmentation") for folders in found.values() for folder in folders):
+        require("02_scenes/segment", dataset=dataset)
     return found
 
 
 def trained_on(run_folders: Mapping[str, Sequence[Path]]) -> str:
     """Dataset that the runs of some folders, from :func:`require_runs`, were trained on."""
-    first = next(iter(run_folders.values()))[0]
-    return str(json.loads((first / "config.json").read_text())["dataset"])
+    return str(_settings(next(iter(run_folders.values()))[0])["dataset"])
+
+
+def _settings(run_folder: Path) -> dict[str, Any]:
+    settings: dict[str, Any] = json.loads((run_folder / "config.json").read_text())
+    return settings
 
 
 def weights_of(run_folders: Mapping[str, Sequence[Path]]) -> dict[str, Path]:

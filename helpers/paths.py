@@ -101,6 +101,16 @@ def scene_weights() -> Path:
     return root() / "02_scenes" / "weights"
 
 
+def segmentations(dataset: str) -> Path:
+    """Folder that tells of the segmentation maps of a dataset's photos."""
+    return root() / "02_scenes" / "segmentations" / checked_name(dataset)
+
+
+def maps(dataset: str) -> Path:
+    """Folder with the segmentation maps of a dataset's photos, a folder of shards for each segmenter."""
+    return root() / "02_scenes" / "maps" / checked_name(dataset)
+
+
 def cells(dataset: str) -> Path:
     """Folder with the partitions of a dataset and the labels of its photos."""
     return root() / "03_partitioning" / "cells" / checked_name(dataset)

@@ -721,6 +721,36 @@ def scene_bars(counts: pd.DataFrame, title: str = "", *, width: float = DOUBLE_C
 
 
 @styled
+def class_shares(
+    shares: pd.Series, colors: Sequence[tuple[int, int, int]], title: str = "", *, width: float = SINGLE_COLUMN
+) -> Figure:
+    """How much of the photos each class of their segmentation maps has, in the colours of the maps: a legend as well.
+
+    Parameters
+    ----------
+    shares : Series of float
+        Share of the pixels, 0 to 1, by class.
+    colors : sequence of (int, int, int)
+        Of each class, 0 to 255.
+    title : str
+    width : float
+        Of the figure, in inches.
+    """
+    figure, axes = plt.subplots(figsize=(width, 0.6 + 0.17 * len(shares)), layout="constrained")
+    rows = np.arange(len(shares))
+    fills = np.asarray(colors) / 255
+    bars = axes.barh(rows, 100 * shares, color=fills, edgecolor=GREY, linewidth=0.4, height=0.72)
+    axes.bar_label(bars, [f"{100 * share:.1f}" for share in shares], padding=2, fontsize=6.5)
+    axes.set_yticks(rows, shares.index.tolist())
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("Pixels (%)")
+    axes.set_title(title)
+    return finished(figure)
+
+
+@styled
 def scene_certainty(
     scenes: pd.DataFrame, title: str = "", *, threshold: float = 0.3, width: float = DOUBLE_COLUMN
 ) -> Figure:

@@ -16,7 +16,21 @@ import pytest
 from helpers import data_lists, fetch, metrics, notebooks, paths, scenes
 
 TINY, FETCHED, COLLECTED = "toy-earth-tiny", "rehearsal", "street-photos"
-NETWORKS = [{}, *({"scene": scene} for scene in scenes.SCENES), {"multitask": True}, {"partition": "region"}]
+TWO_BRANCHES = {
+    "segmentation": True,
+    "architecture": "timm/vit_tiny_patch16_224",
+    "weights": "none",
+    "train_layers": "all",
+    "backbone_learning_rate_factor": 1.0,
+}
+NETWORKS = [
+    {},
+    *({"scene": scene} for scene in scenes.SCENES),
+    {"multitask": True},
+    {"partition": "region"},
+    TWO_BRANCHES,
+]
+ANSWERING = ("multi", "multi-{scene}", "multi-mtn", "multi-segmentation", "region")
 THRESHOLDS = {"min_photos": 1, "max_photos_coarse": 40, "max_photos_middle": 20, "max_photos_fine": 10}
 
 
@@ -37,14 +51,15 @@ def line(tmp_path_factory):
             answers = server.url("commons_geosearch_2.json")
             notebooks.run("01_data/collect", {"dataset": COLLECTED, "place_count": 2, "api": answers})
         notebooks.run("02_scenes/classify_scenes", {"dataset": TINY})
+        notebooks.run("02_scenes/segment", {"dataset": TINY})
         notebooks.run("03_partitioning/build_cells", {"dataset": TINY, **THRESHOLDS})
         notebooks.run("03_partitioning/build_regions", {"dataset": TINY})
         for network in NETWORKS:
             notebooks.run("04_training/train", {"dataset": TINY, "epochs": 2, "image_size": 64, **network})
-        for name in ("multi", "multi-{scene}", "multi-mtn", "region"):
+        for name in ANSWERING:
             notebooks.run("05_evaluation/evaluate", {"dataset": TINY, "run": f"{TINY}-{name}", "resamples": 50})
         notebooks.run("05_evaluation/evaluate_countries", {"dataset": TINY, "run": f"{TINY}-region", "resamples": 50})
-        runs = ",".join(f"{TINY}-{name}" for name in ("multi", "multi-{scene}", "multi-mtn", "region"))
+        runs = ",".join(f"{TINY}-{name}" for name in ANSWERING)
         notebooks.run("05_evaluation/paper_table", {"dataset": TINY, "runs": runs, "resamples": 50})
         together = f"{TINY}-multi-{{scene}}+{TINY}-multi"
         for notebook in ("uncertainty", "breakdown", "leakage", "report"):
@@ -86,6 +101,7 @@ OUTPUTS = {
     "01_data/explore": ["countries.csv", "regions.csv", "leakage.csv", "nearest_training.png", "resolution.png"],
     "01_data/make_list": ["map.png", "density.png", "photos.png"],
     "02_scenes/classify_scenes": ["scenes.parquet", "scenes.png", "certainty.png", "photos_by_scene.png"],
+    "02_scenes/segment": ["palette.csv", "maps.json", "shares.parquet", "maps.png", "classes.png"],
     "03_partitioning/build_cells": ["coarse.csv", "middle.csv", "fine.csv", "labels.parquet", "cells.png"],
     "03_partitioning/build_regions": [
         "country.csv",
@@ -196,7 +212,7 @@ def test_the_papers_table_has_a_row_for_every_answer(root):
     table = pd.read_csv(paths.paper_table(TINY) / "accuracy.csv").set_index("model")
     letters = ("c", "m", "f", "f*")
     networks = [f"{network}(M, {letter}{scenes})" for network, scenes in
-                [("base", ""), ("ISN", ", S3"), ("MTN", "")] for letter in letters]  # fmt: skip
+                [("base", ""), ("ISN", ", S3"), ("MTN", ""), ("TransLocator", "")] for letter in letters]  # fmt: skip
     assert table.index[: len(networks)].tolist() == networks
     assert table.index[len(networks)].startswith("region")
     predictions = pd.read_parquet(paths.results(f"{TINY}-multi-{{scene}}", TINY) / "predictions.parquet")

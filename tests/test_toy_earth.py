@@ -211,7 +211,7 @@ def test_maps_of_kinds_are_of_the_photos_and_do_not_change_them(photos):
     sky, plant, road = (np.concatenate(shown[kind]).mean(0) for kind in ("sky", "plant", "road"))
     assert sky[2] > sky[0]
     assert plant[1] == plant.max()
-    assert np.ptp(road) < 20
+    assert np.ptp(road) < np.ptp(plant)  # nearly grey, for some are of soil
 
 
 def test_order_of_rendering_does_not_matter(photos):
