@@ -51,7 +51,8 @@ RENDERED = Palette(
 _MAPS_PER_SHARD = 2048
 _VERSION = 1  # of what a segmenter makes of a photo
 _LEAST_SIDE = 32  # pixels that make one of the deepest features
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for all segmentation networks of torchvision
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of ImageNet, for all segmentation networks of torchvision."""
 _MOST_TOGETHER = 16  # photos of one size that a network is given at once
 _SECONDS_FOR_A_DYING_WRITER = 60.0
 
@@ -239,7 +240,7 @@ def segment(network: nn.Module, pictures: Tensor) -> Tensor:
         uint8, of shape (n, height, width), on the CPU.
     """
     device = next(network.parameters()).device
-    mean, std = (torch.tensor(each, device=device).view(3, 1, 1) for each in (_MEAN, _STD))
+    mean, std = (torch.tensor(each, device=device).view(3, 1, 1) for each in (MEAN, STD))
     given = ((pictures.to(device) / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
     with devices.autocast(device, network, "auto"):
         return network(given)["out"].argmax(dim=1).to(torch.uint8).cpu()

@@ -18,7 +18,7 @@ from helpers import data_lists, fetch, metrics, notebooks, paths, scenes
 TINY, FETCHED, COLLECTED = "toy-earth-tiny", "rehearsal", "street-photos"
 TWO_BRANCHES = {
     "segmentation": True,
-    "architecture": "timm/vit_tiny_patch16_224",
+    "architecture": "timm/test_vit",
     "weights": "none",
     "train_layers": "all",
     "backbone_learning_rate_factor": 1.0,

@@ -82,7 +82,7 @@ MODELS = {
     "country and scene": {"partition": "country", "multitask": True},
     "two branches": {
         "segmentation": True,
-        "architecture": "timm/vit_tiny_patch16_224",
+        "architecture": "timm/test_vit",
         "weights": "none",
         "train_layers": "all",
         "backbone_learning_rate_factor": 1.0,
