@@ -30,7 +30,7 @@ from helpers import bootstrap, data_lists, fetch, inputs, notebooks, paths, segm
 ARCHITECTURE = "timm/test_vit"  # 0.3 million weights, which are all that CPUs train from nothing in minutes
 NETWORK, SIDE = "lraspp_mobilenet_v3_large", 128
 PHOTOS, EPOCHS, SEEDS = 4000, 10, (7, 8, 9)
-SEGMENTER_EPOCHS, BATCH = 8, 32
+SEGMENTER_PHOTOS, SEGMENTER_EPOCHS, BATCH = 1500, 6, 32
 BRANCHES = {"one branch": {"multitask": True}, "two branches": {"segmentation": True}}
 HERE = Path(__file__).resolve().parent
 
@@ -114,7 +114,7 @@ def rendered(count: int) -> str:
 
 def segmenter(file: Path) -> str:
     """Train a segmentation network on rendered scenes, keep it, and say how well it does on others."""
-    dataset = rendered(PHOTOS)
+    dataset = rendered(SEGMENTER_PHOTOS)
     rows = segmentation.joined(data_lists.read(dataset), dataset)
     root, palette = fetch.photo_folder(dataset, ""), segmenters.RENDERED
     torch.manual_seed(SEEDS[0])
