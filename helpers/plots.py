@@ -536,7 +536,7 @@ def sweep_plot(
         return _sweep_grid(table, best_by, title, width)
     columns = min(len(names), 4 if width > 5 else 2)
     shape = (-(-len(names) // columns), columns)
-    figsize = (width, shape[0] * 1.9 + (0.45 if width > 5 else 0.6))
+    figsize = (width, shape[0] * 1.9 + (0.45 if width > 5 else 0.65))
     figure, panels = plt.subplots(*shape, figsize=figsize, sharey=True, layout="constrained", squeeze=False)
     values = _sweep_values(table, best_by)
     for axes, name in zip(panels.flat, names, strict=False):
@@ -548,15 +548,19 @@ def sweep_plot(
         else:
             at = table[name]
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(numticks=5 if width > 5 else 4))
+            axes.xaxis.set_major_formatter(lambda value, place: _short(float(value)))
+            axes.xaxis.set_minor_locator(NullLocator())
         _mark_trials(axes, at.to_numpy(dtype=np.float64), values, table["state"])
-        axes.set_xlabel(_parameter_label(name))
+        axes.set_xlabel(textwrap.fill(_parameter_label(name), 18))
         if name in shares.index:
-            axes.set_title(f"{100 * shares[name]:.0f} % of what matters", fontsize=7, color=GREY)
+            axes.set_title(f"{100 * shares[name]:.0f} % of importance", fontsize=7, color=GREY)
     for axes in panels.flat[len(names) :]:
         axes.set_axis_off()
     for axes in panels[:, 0]:
         axes.set_ylabel(_measure_label(best_by, short=True))
-    figure.legend(handles=_trial_marks(table["state"]), loc="outside lower center", ncols=4, columnspacing=1.2)
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    _explain_trials(figure, _trial_marks(table["state"]), width)
     figure.suptitle(title, x=0.01, ha="left", fontsize=8.5)
     return finished(figure)
 
@@ -565,9 +569,7 @@ def _sweep_grid(table: pd.DataFrame, best_by: str, title: str, width: float) -> 
     across, down = table.columns[2], table.columns[3]
     shown = table.assign(value=_sweep_values(table, best_by)).pivot(index=down, columns=across, values="value")
     states = table.pivot(index=down, columns=across, values="state")
-    figure, axes = plt.subplots(
-        figsize=(min(width, 0.95 * len(shown.columns) + 1.6), 0.42 * len(shown) + 0.95), layout="constrained"
-    )
+    figure, axes = plt.subplots(figsize=(width, 0.42 * len(shown) + 0.95), layout="constrained")
     less_is_better = not best_by.startswith("within_")
     colors = _SHADES.reversed() if less_is_better else _SHADES
     values = shown.to_numpy(dtype=np.float64)
@@ -579,13 +581,14 @@ def _sweep_grid(table: pd.DataFrame, best_by: str, title: str, width: float) -> 
         if np.isnan(value):
             axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor="white", edgecolor=_BAR, hatch="////"))
         dark = not np.isnan(value) and (norm(value) < 0.5 if less_is_better else norm(value) > 0.5)
-        text = "" if np.isnan(value) else f"{value:,.0f}" if best_by == "median_km" else f"{value:.3g}"
-        words = [text] * bool(text) + [state if isinstance(state, str) else "not tried"] * (state != "complete")
+        text = "" if np.isnan(value) else _in_cell(value, best_by)
+        remark = "" if state == "complete" else state if isinstance(state, str) else "not tried"
+        words = [word for word in (text, remark) if word]
         axes.text(
             column, row, "\n".join(words), fontsize=7, ha="center", va="center", color="white" if dark else "black",
             bbox=None if not np.isnan(value) else {"facecolor": "white", "edgecolor": "none", "pad": 1},
         )  # fmt: skip
-    best = (shown.index.get_loc(table[down].iloc[0]), shown.columns.get_loc(table[across].iloc[0]))
+    best = list(shown.index).index(table[down].iloc[0]), list(shown.columns).index(table[across].iloc[0])
     axes.add_patch(
         Rectangle((best[1] - 0.46, best[0] - 0.44), 0.92, 0.88, fill=False, edgecolor=PALETTE[1], linewidth=1.6)
     )
@@ -596,7 +599,8 @@ def _sweep_grid(table: pd.DataFrame, best_by: str, title: str, width: float) -> 
     axes.set_xlabel(_parameter_label(across))
     axes.set_ylabel(_parameter_label(down))
     axes.set_title(title)
-    bar = figure.colorbar(image, ax=axes, label=textwrap.fill(_measure_label(best_by), 20), pad=0.02)
+    ticks = StrMethodFormatter("{x:,g}")
+    bar = figure.colorbar(image, ax=axes, label=textwrap.fill(_measure_label(best_by), 20), pad=0.02, format=ticks)
     bar.outline.set_visible(False)
     return finished(figure)
 
@@ -630,7 +634,8 @@ def sweep_history(table: pd.DataFrame, best_by: str, title: str = "", *, width: 
     axes.set_ylabel(_measure_label(best_by, short=True))
     axes.set_title(title)
     line = Line2D([], [], color=PALETTE[1], label="best so far")
-    figure.legend(handles=[*_trial_marks(table["state"]), line], loc="outside lower center", ncols=5, columnspacing=1.2)
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    _explain_trials(figure, [*_trial_marks(table["state"]), line], width)
     return finished(figure)
 
 
@@ -1567,6 +1572,8 @@ def _mark_trials(
         looks[chosen] = "best"
     for name, look in _TRIAL_LOOKS.items():
         these = looks == name
+        if not these.any():
+            continue
         if name == "failed":
             axes.plot(
                 at[these],
@@ -1580,9 +1587,19 @@ def _mark_trials(
             axes.plot(at[these], values[these], linestyle="", **look)
 
 
+def _explain_trials(figure: Figure, marks: Sequence[Line2D], width: float) -> None:
+    figure.legend(handles=list(marks), loc="outside lower center", ncols=5 if width > 5 else 3, columnspacing=1.2)
+
+
+def _in_cell(value: float, best_by: str) -> str:
+    if best_by.startswith("within_"):
+        return f"{value:.1f}"
+    return f"{value:,.0f}" if best_by == "median_km" else f"{value:.3f}"
+
+
 def _trial_marks(states: pd.Series) -> list[Line2D]:
     """Entries of a legend for the states of trials that occur."""
-    words = {"best": "best", "complete": "other trials", "pruned": "pruned", "failed": "failed, so without a value"}
+    words = {"best": "best", "complete": "other trials", "pruned": "pruned", "failed": "failed (no value)"}
     there = {"best", *states}
     return [
         Line2D([], [], linestyle="", label=words[name], **{key: each for key, each in look.items() if key != "zorder"})

@@ -21,6 +21,7 @@ from helpers import (
     raw_photos,
     scenes,
     targets,
+    tracking,
 )
 
 BEST_BY = (*metrics.SHARES, "median_km", "validation_loss")
@@ -39,6 +40,7 @@ CHOICES = {
     "precision": devices.PRECISIONS,
     "best_by": BEST_BY,
     "photo_cache": ("none", "raw"),
+    "tracking": tracking.TRACKINGS,
 }
 
 
@@ -151,6 +153,7 @@ class Running:
     checkpoint_minutes: float
     checkpoints_kept: int
     hang_minutes: float
+    tracking: str
 
     def __post_init__(self) -> None:
         for name in ("nodes", "accumulation", "checkpoints_kept"):
@@ -189,6 +192,7 @@ def merit(measured: Mapping[str, Any], best_by: str) -> list[float]:
 def of(parameters: Mapping[str, Any]) -> tuple[Settings, Running]:
     """Settings of a run, and how it is computed, from the parameters of the notebook."""
     settings, running = ({field.name: parameters[field.name] for field in fields(kind)} for kind in (Settings, Running))
+    tracking.check(running["tracking"])
     return Settings(**settings), Running(**running)
 
 
