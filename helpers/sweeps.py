@@ -297,7 +297,12 @@ def work(sweep: Sweep, most: int = sys.maxsize) -> None:
     """Take trials of a sweep, one after the other, until none is waiting, or `most` were taken."""
     study, taken = _study(sweep), 0
     while taken < most and study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-        study.optimize(functools.partial(_objective, sweep), n_trials=1, catch=(_TrialFailed,))
+        try:
+            study.optimize(functools.partial(_objective, sweep), n_trials=1, catch=(_TrialFailed,))
+        except AssertionError as error:  # of Optuna, where it cannot write what it can still read
+            if isinstance(error.__context__, _DATABASE_ERRORS):
+                raise error.__context__ from None
+            raise
         taken += 1
 
 
@@ -436,7 +441,7 @@ def _arranged(sweep: Sweep) -> tuple[int, int, int]:
             return _arrange(_study(sweep, begin=True), sweep)
         except _DATABASE_ERRORS as error:
             # Neither SQLite's errors that pass, which are a kind of their own, nor those of other databases.
-            if not sweep.storage and type(error.__cause__ or error) is sqlalchemy.exc.DatabaseError:
+            if not sweep.storage and sqlalchemy.exc.DatabaseError in (type(error), type(error.__cause__)):
                 _set_aside(sweep, error)
             if seconds is None:
                 raise SweepFailed(
