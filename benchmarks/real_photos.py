@@ -7,7 +7,7 @@ folds, and writes ``published_models.md``; TRUTH.csv then has the scenes as well
 ``python -m benchmarks.real_photos backbones PHOTOS TRUTH.csv ARCHITECTURE[=WEIGHTS] ...`` trains heads on each backbone
 with three fifths of the authors, compares them on the validation fifth alone, and writes ``backbones.md``.
 ``python -m benchmarks.real_photos sweep PHOTOS TRUTH.csv`` tries the grid of learning rates and weight decays of Lost &
-Found in the first fold, judged by its validation fifth alone, and writes ``sweep.md``.
+Found in the first fold, judged by its validation fifth alone, and writes ``sweep.md`` and ``sweep.png``.
 
 TRUTH.csv has the columns id, path, latitude, longitude, author.
 """
@@ -16,6 +16,7 @@ import argparse
 import datetime
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -292,6 +293,7 @@ def sweep_page(truth: pd.DataFrame, photos: Path) -> str:
     trials = pd.read_csv(folder / "trials.csv")
     split = data_lists.read(dataset)["split"].value_counts()
     settings, _ = recipe.of(notebooks.defaults("04_training/train"))
+    shutil.copy(folder / "parameters.png", HERE / "sweep.png")
     shown = trials[["learning_rate", "weight_decay", *metrics.SHARES, "median_km", "validation_loss", "epoch"]]
     per_cent = shown.assign(**{share: (100 * shown[share]).round(1) for share in metrics.SHARES})
     rounded = per_cent.assign(median_km=shown["median_km"].round(), validation_loss=shown["validation_loss"].round(2))

@@ -85,8 +85,8 @@ def log_run_here(run: Path) -> None:
     StaleOutput
         If its data list has changed since, so that its test photos may be others.
     """
-    wandb = _wandb()
     manifests.check(run, ["data list"])
+    wandb = _wandb()
     config = json.loads((run / "config.json").read_text(encoding="utf-8"))
     curves = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
@@ -157,7 +157,6 @@ def main() -> None:
     parser.add_argument("run", help="its name")
     given = parser.parse_args()
     try:
-        check("wandb")
         log_run_here(paths.run(given.run))
     except (ImportError, ValueError, FileNotFoundError, manifests.StaleOutput) as error:
         parser.error(str(error))
