@@ -37,6 +37,7 @@ OUTPUTS: dict[str, Callable[[Mapping[str, Any]], Path]] = {
     "03_partitioning/build_cells": lambda p: paths.cells(p["dataset"]),
     "03_partitioning/build_regions": lambda p: paths.regions(p["dataset"]),
     "04_training/train": lambda p: paths.run(p["run_name"] or default_run_name(**_naming(p))),
+    "04_training/sweep": lambda p: paths.sweep(sweep_name(p)) / "results",
     "05_evaluation/calibrate": lambda p: paths.calibration(p["run"]),
     "05_evaluation/evaluate": lambda p: paths.results(p["run"], p["dataset"]),
     "05_evaluation/evaluate_countries": lambda p: paths.countries(p["run"], p["dataset"]),
@@ -88,6 +89,11 @@ _NAMING = ("dataset", "partition", "scene", "multitask", "segmentation", "object
 
 def _naming(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {name: parameters[name] for name in _NAMING}
+
+
+def sweep_name(parameters: Mapping[str, Any]) -> str:
+    """Name of a sweep with the parameters of ``04_training/sweep``."""
+    return parameters["sweep_name"] or f"{default_run_name(**_naming(parameters))}-{parameters['preset']}"
 
 
 def defaults(notebook: str) -> dict[str, Any]:

@@ -138,6 +138,11 @@ def run(run_name: str) -> Path:
     return root() / "04_training" / "runs" / checked_name(run_name)
 
 
+def sweep(sweep_name: str) -> Path:
+    """Folder of a sweep over parameters of training: its database, its trials, and its results."""
+    return root() / "04_training" / "sweeps" / checked_name(sweep_name)
+
+
 def evaluated_name(run_name: str) -> str:
     """Name that the results of a run have, or of several that answer together.
 

@@ -22,6 +22,7 @@ from helpers import (
     scenes,
     segmentation,
     targets,
+    tracking,
 )
 
 BEST_BY = (*metrics.SHARES, "median_km", "validation_loss")
@@ -40,6 +41,7 @@ CHOICES = {
     "precision": devices.PRECISIONS,
     "best_by": BEST_BY,
     "photo_cache": ("none", "raw"),
+    "tracking": tracking.TRACKINGS,
 }
 
 
@@ -166,6 +168,7 @@ class Running:
     checkpoint_minutes: float
     checkpoints_kept: int
     hang_minutes: float
+    tracking: str
 
     def __post_init__(self) -> None:
         for name in ("nodes", "accumulation", "checkpoints_kept"):
@@ -208,6 +211,7 @@ def of(parameters: Mapping[str, Any]) -> tuple[Settings, Running]:
         raise ValueError(
             "photo_cache keeps photos without their segmentation maps: set it to none, or segmentation to False"
         )
+    tracking.check(running["tracking"])
     return Settings(**settings), Running(**running)
 
 

@@ -56,6 +56,7 @@ def line(tmp_path_factory):
         notebooks.run("03_partitioning/build_regions", {"dataset": TINY})
         for network in NETWORKS:
             notebooks.run("04_training/train", {"dataset": TINY, "epochs": 2, "image_size": 64, **network})
+        notebooks.run("04_training/sweep", {"dataset": TINY, "epochs": 2, "image_size": 64, "trials": 2})
         for name in ANSWERING:
             notebooks.run("05_evaluation/evaluate", {"dataset": TINY, "run": f"{TINY}-{name}", "resamples": 50})
         notebooks.run("05_evaluation/evaluate_countries", {"dataset": TINY, "run": f"{TINY}-region", "resamples": 50})
@@ -121,6 +122,7 @@ OUTPUTS = {
         "curves.png",
         "train.log",
     ],
+    "04_training/sweep": ["trials.csv", "importances.csv", "parameters.png", "history.png"],
     "05_evaluation/calibrate": ["calibration.json", "comparison.csv", "confidences.parquet", "reliability.png"],
     "05_evaluation/evaluate": [
         "predictions.parquet",
