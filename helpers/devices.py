@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+KINDS = ("auto", "cpu", "cuda", "mps")
 
 
 def best_device() -> torch.device:
@@ -16,6 +17,29 @@ def best_device() -> torch.device:
     if torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
+
+
+def named(name: str) -> torch.device:
+    """The device of a kind, ``cpu``, ``cuda`` or ``mps``, or the best one for ``auto``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such kind of device, or none of it here.
+
+    Examples
+    --------
+    >>> named("cpu")
+    device(type='cpu')
+    """
+    if name == "auto":
+        return best_device()
+    if name not in KINDS:
+        raise ValueError(f"no kind of device {name!r}: choose one of {', '.join(KINDS)}")
+    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(name, lambda: True)()
+    if not there:
+        raise ValueError(f"this machine has no device {name!r} that PyTorch could use: choose cpu, or auto")
+    return torch.device(name)
 
 
 def count(device: torch.device) -> int:
@@ -43,8 +67,7 @@ def number_format(device: torch.device, model: nn.Module, precision: str) -> tor
         return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    depthwise = any(isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 3 for layer in model.modules())
-    gains = device.type == "cpu" and _has_bf16_instructions() and not depthwise
+    gains = device.type == "cpu" and has_bf16_instructions() and not is_depthwise(model)
     return torch.bfloat16 if gains else torch.float32
 
 
@@ -54,6 +77,12 @@ def autocast(device: torch.device, model: nn.Module, precision: str) -> Abstract
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
 
 
-def _has_bf16_instructions() -> bool:
+def is_depthwise(model: nn.Module) -> bool:
+    """Whether a network has depthwise convolutions, which memory limits more than arithmetic."""
+    return any(isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 3 for layer in model.modules())
+
+
+def has_bf16_instructions() -> bool:
+    """Whether this CPU computes in bfloat16 itself."""
     known = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # the second not in every release
     return any(getattr(torch.cpu, name, bool)() for name in known)

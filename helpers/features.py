@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from helpers import devices, inputs, models, paths, photos, progress, shards
+from helpers import devices, inputs, models, paths, photo_stores, photos, progress, shards
 
 VIEWS = {"centre": 1, "five": 5}
 """Views of a photo that are the same every time, with the number of crops of each."""
@@ -26,7 +26,7 @@ _PARTS = "*.safetensors"
 def of(
     model: models.Geolocator,
     rows: pd.DataFrame,
-    photo_root: Path,
+    photo_root: photo_stores.PhotoRoot,
     image_size: int,
     view: str,
     precision: str,

@@ -104,7 +104,7 @@ class PhotoViews(Dataset[Tensor]):
     def __init__(
         self,
         rows: pd.DataFrame,
-        photo_root: Path,
+        photo_root: photo_stores.PhotoRoot,
         image_size: int,
         view: str,
         seed: int = 0,
@@ -176,7 +176,7 @@ def batches(views: Dataset[_Item], order: Sequence[int] | Tensor, batch_size: in
 
 def stream(
     rows: pd.DataFrame,
-    photo_root: Path,
+    photo_root: photo_stores.PhotoRoot,
     image_size: int,
     view: str,
     requests: Iterable[tuple[int, Tensor]],
@@ -193,8 +193,8 @@ def stream(
     rows : DataFrame
         Rows of a data list; ``path`` is read, and with a `cache` ``sha256``. It stays in this process: a
         worker is sent the paths of a batch, so memory does not grow with workers times photos.
-    photo_root : Path
-        Anything that `photo_stores.open_store` opens.
+    photo_root : Path or PhotoStore
+        Anything that `photo_stores.open_store` opens, or has opened.
     image_size : int
         Side of the square views, in pixels.
     view : str
@@ -354,7 +354,12 @@ class _DecodedBatches(Dataset[Batch]):
     """Answers requests for photos that lie in files."""
 
     def __init__(
-        self, photo_root: Path, image_size: int, view: str, seed: int, maps: photo_stores.PhotoStore | None
+        self,
+        photo_root: photo_stores.PhotoRoot,
+        image_size: int,
+        view: str,
+        seed: int,
+        maps: photo_stores.PhotoStore | None,
     ) -> None:
         self.store = photo_stores.reopened(photo_root)  # before workers are forked, so that they share its index
         self.image_size, self.view, self.seed, self.maps = image_size, view, seed, maps

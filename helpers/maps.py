@@ -133,15 +133,9 @@ def radius_maps(
         for row in shown.to_dict("records")
     ]
     figure, panels = _maps(titles, width, below=0.55 if width > 5 else 0.75)
-    latitude, longitude = np.meshgrid(np.linspace(-90, 90, 181), np.linspace(-180, 180, 361), indexing="ij")
-    x, y = project(latitude.ravel(), longitude.ravel()).T.reshape(2, *latitude.shape)
     for axes, row in zip(panels, shown.to_dict("records"), strict=True):
         guess = row["predicted_latitude"], row["predicted_longitude"]
-        if np.isfinite(row["radius_90_km"]):
-            distance = metrics.great_circle_km(*guess, latitude, longitude)
-            inner = max(row["radius_50_km"], 1e-6)  # contours need room between them
-            levels = [0, inner, max(row["radius_90_km"], 2 * inner)]
-            axes.contourf(x, y, distance, levels=levels, colors=[PALETTE[0], PALETTE[5]], alpha=0.35, zorder=3)
+        _draw_radii(axes, guess, row["radius_50_km"], row["radius_90_km"])
         places = likeliest[likeliest["id"] == row["id"]]
         thin: dict[str, Any] = {"edgecolors": "white", "linewidths": 0.4}
         marks: list[tuple[NDArray[np.float64], dict[str, Any]]] = [
@@ -166,6 +160,82 @@ def radius_maps(
         f"{caption}From the photo with the smallest radius to that with the largest.",
     )
     return finished(figure)
+
+
+@styled
+def guess_map(photo: pd.Series, title: str = "", *, width: float = DOUBLE_COLUMN) -> Figure:
+    """World map of one photo whose true place is not known: the likeliest places, and what radii hold.
+
+    Parameters
+    ----------
+    photo : Series
+        A row of the table of :class:`helpers.placing.Predictions` without an error.
+    title : str
+    width : float
+        Of the figure, in inches.
+    """
+    ranks = [number for number in range(1, 6) if np.isfinite(photo[f"place_{number}_latitude"])]
+    wide = width > 5
+    radii = [photo["radius_50_km"], photo["radius_90_km"]]
+    known = bool(np.isfinite(radii[1]))
+    line = 0.15  # inches
+    legend = 0.42 if wide else 0.6
+    below = legend + 0.14 + line * len(ranks)
+    figure, (axes,) = _maps([title], width, below=below)
+    _draw_radii(axes, (photo["latitude"], photo["longitude"]), *radii)
+    for number in reversed(ranks):
+        ((x, y),) = project(photo[f"place_{number}_latitude"], photo[f"place_{number}_longitude"])
+        first = number == 1
+        axes.scatter(x, y, s=85 if first else 55, color=PALETTE[1] if first else "white", zorder=10 - number,
+                     edgecolors="white" if first else PALETTE[1], linewidths=0.8, clip_on=False)  # fmt: skip
+        color = "white" if first else PALETTE[1]
+        axes.text(x, y, str(number), fontsize=6.5, color=color, ha="center", va="center_baseline", zorder=10 - number)
+    look: dict[str, Any] = {"fontsize": 7 if wide else 6, "va": "top"}
+    for row, number in enumerate(ranks):
+        height = (below - 0.1 - row * line) / figure.get_figheight()
+        share = photo[f"place_{number}_probability"]
+        place = (photo[f"place_{number}_{what}"] for what in ("latitude", "longitude", "country", "region"))
+        figure.text(0.2 / width, height, str(number), weight="bold", color=PALETTE[1], **look)
+        figure.text(0.75 / width, height, f"{100 * share:.1f} %" if np.isfinite(share) else "", ha="right", **look)
+        figure.text(0.9 / width, height, place_name(*place), **look)
+    entries: list[Artist] = [_dot(PALETTE[1], "guess"), _dot(PALETTE[1], "next likeliest places")]
+    entries[1].set(markerfacecolor="white")
+    if known:
+        entries += [
+            Patch(color=PALETTE[place], alpha=0.4, linewidth=0, label=f"holds {share} %: {_in_km(radius)}")
+            for place, share, radius in ((0, 50, radii[0]), (5, 90, radii[1]))
+        ]
+    caption = "Per cent: how likely the photo is of each place. Of places close together the likelier is on top."
+    if not photo["calibrated"]:
+        caption = "NOT CALIBRATED: radii and per cents promise too much."
+    _below(figure, entries, 4 if wide else 2, caption)
+    return finished(figure)
+
+
+def place_name(latitude: float, longitude: float, country: str, region: str) -> str:
+    """A place in words.
+
+    Examples
+    --------
+    >>> place_name(-33.8567, 151.2152, "Australia", "New South Wales")
+    'New South Wales, Australia (33.86° S, 151.22° E)'
+    >>> place_name(0.0, -30.0, "", "")
+    'at sea (0.00° N, 30.00° W)'
+    """
+    degrees = f"{abs(latitude):.2f}° {'NS'[latitude < 0]}, {abs(longitude):.2f}° {'EW'[longitude < 0]}"
+    return f"{', '.join(part for part in (region, country) if part) or 'at sea'} ({degrees})"
+
+
+def _draw_radii(axes: Axes, guess: tuple[float, float], inner_km: float, outer_km: float) -> None:
+    """Shade what lies within two radii of a guess, on the sphere; nothing where they are not known."""
+    if not np.isfinite(outer_km):
+        return
+    latitude, longitude = np.meshgrid(np.linspace(-90, 90, 181), np.linspace(-180, 180, 361), indexing="ij")
+    x, y = project(latitude.ravel(), longitude.ravel()).T.reshape(2, *latitude.shape)
+    distance = metrics.great_circle_km(*guess, latitude, longitude)
+    inner = max(inner_km, 1e-6)  # contours need room between them
+    levels = [0, inner, max(outer_km, 2 * inner)]
+    axes.contourf(x, y, distance, levels=levels, colors=[PALETTE[0], PALETTE[5]], alpha=0.35, zorder=3)
 
 
 @styled

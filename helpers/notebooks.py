@@ -41,6 +41,7 @@ OUTPUTS: dict[str, Callable[[Mapping[str, Any]], Path]] = {
     "05_evaluation/calibrate": lambda p: paths.calibration(p["run"]),
     "05_evaluation/evaluate": lambda p: paths.results(p["run"], p["dataset"]),
     "05_evaluation/evaluate_countries": lambda p: paths.countries(p["run"], p["dataset"]),
+    "05_evaluation/predict": lambda p: paths.predictions(p["run"], p["name"]),
     "05_evaluation/uncertainty": lambda p: paths.uncertainty(p["run"], p["dataset"]),
     "05_evaluation/breakdown": lambda p: paths.breakdown(p["run"], p["dataset"]),
     "05_evaluation/leakage": lambda p: paths.leakage(p["run"], p["dataset"]),
@@ -336,7 +337,7 @@ def _can_tell(notebook: str, parameters: Mapping[str, Any]) -> bool:
     Nor does it tell that `explore` has refused a list, which it does after its report is written.
     """
     data = {f"01_data/{name}" for name in ("collect", "download", "pack", "explore")}
-    beyond = {*data, "05_evaluation/published_results", "05_evaluation/compare_runs"}
+    beyond = {*data, *(f"05_evaluation/{name}" for name in ("published_results", "compare_runs", "predict"))}
     return notebook not in beyond and (notebook != "01_data/make_list" or data_lists.is_embedded(parameters["dataset"]))
 
 

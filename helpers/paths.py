@@ -174,6 +174,12 @@ def calibration(run_name: str) -> Path:
     return root() / "05_evaluation" / "calibrations" / evaluated_name(run_name)
 
 
+def predictions(run: str, name: str) -> Path:
+    """Folder with where a run, given by its name or by the path of its folder, puts photos of somebody's."""
+    last = "+".join(Path(part).name for part in run.split("+"))
+    return root() / "05_evaluation" / "predictions" / evaluated_name(last) / checked_name(name)
+
+
 def uncertainty(run_name: str, dataset: str) -> Path:
     """Folder with how well a run knows how sure it is, on a dataset."""
     return root() / "05_evaluation" / "uncertainty" / evaluated_name(run_name) / checked_name(dataset)

@@ -94,6 +94,10 @@ class PhotoStore(Protocol):
         ...
 
 
+PhotoRoot = Path | PhotoStore
+"""Where photos are: what :func:`open_store` opens, or what it has opened."""
+
+
 def open_store(photo_root: Path) -> PhotoStore:
     """The photos in a folder, a zip, a tar or a folder of shards.
 
@@ -123,11 +127,13 @@ def open_store(photo_root: Path) -> PhotoStore:
     return Folder(photo_root)
 
 
-def reopened(photo_root: Path) -> PhotoStore:
-    """What :func:`open_store` opens, kept open for the next task of this process.
+def reopened(photo_root: PhotoRoot) -> PhotoStore:
+    """What :func:`open_store` opens, kept open for the next task of this process; what is open stays so.
 
     Listing an archive of millions takes longer than a task. One that changed meanwhile is opened anew.
     """
+    if not isinstance(photo_root, Path):
+        return photo_root
     return _kept(photo_root, photo_root.stat().st_mtime_ns if photo_root.exists() else 0)
 
 

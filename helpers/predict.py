@@ -18,6 +18,7 @@ from helpers import (
     inputs,
     metrics,
     models,
+    photo_stores,
     places,
     progress,
     read_outs,
@@ -120,8 +121,13 @@ class Placed(NamedTuple):
     """The likeliest continents, in the same form; empty for coordinates."""
 
 
-def load(folders: Mapping[str, Sequence[Path]], calibrated: Path | None = None, fusion: str = "auto") -> dict[str, Run]:
-    """Load runs that training left, on the best device of this machine.
+def load(
+    folders: Mapping[str, Sequence[Path]],
+    calibrated: Path | None = None,
+    fusion: str = "auto",
+    device: torch.device | None = None,
+) -> dict[str, Run]:
+    """Load runs that training left.
 
     Parameters
     ----------
@@ -133,6 +139,8 @@ def load(folders: Mapping[str, Sequence[Path]], calibrated: Path | None = None, 
     fusion : str
         One of `read_outs.FUSIONS`, or ``auto``: as chosen on validation photos, the largest probability where there
         were too few.
+    device : torch.device, optional
+        By default the best one of this machine.
 
     Raises
     ------
@@ -141,7 +149,11 @@ def load(folders: Mapping[str, Sequence[Path]], calibrated: Path | None = None, 
         scene than its own, or networks that answer together, or those of the scenes, do not answer the same questions.
     """
     fitted = calibration.read(calibrated) if calibrated else {}
-    runs = {scene: _loaded(scene, paths, *fitted.get(scene, ({}, "max")), fusion) for scene, paths in folders.items()}
+    device = device or devices.best_device()
+    runs = {
+        scene: _loaded(scene, paths, *fitted.get(scene, ({}, "max")), fusion, device)
+        for scene, paths in folders.items()
+    }
     for scene, run in runs.items():
         for folder, network in zip(folders[scene], run.networks, strict=True):
             if len(runs) > 1 and network.settings["scene"] not in (scene, "all"):
@@ -160,9 +172,14 @@ def load(folders: Mapping[str, Sequence[Path]], calibrated: Path | None = None, 
 
 
 def _loaded(
-    scene: str, folders: Sequence[Path], calibrations: dict[str, calibration.Calibration], best: str, fusion: str
+    scene: str,
+    folders: Sequence[Path],
+    calibrations: dict[str, calibration.Calibration],
+    best: str,
+    fusion: str,
+    device: torch.device,
 ) -> Run:
-    networks, classes = zip(*map(_network, folders), strict=True)
+    networks, classes = zip(*(_network(folder, device) for folder in folders), strict=True)
     of_first = _answers_to(scene, folders[0], networks[0])
     for folder, network in zip(folders, networks, strict=True):
         differing = [name for name, value in _answers_to(scene, folder, network).items() if of_first.get(name) != value]
@@ -183,7 +200,7 @@ def _answers_to(scene: str, folder: Path, network: Network) -> dict[str, object]
     return named | targets.fingerprints(folder / "classes", network.settings["classes"])
 
 
-def _network(folder: Path) -> tuple[Network, dict[str, targets.Classes]]:
+def _network(folder: Path, device: torch.device) -> tuple[Network, dict[str, targets.Classes]]:
     settings = json.loads((folder / "config.json").read_text())
     if "scene" not in settings:
         raise ValueError(f"{folder} was made by an older version: train it anew with 04_training/train.ipynb")
@@ -197,7 +214,6 @@ def _network(folder: Path) -> tuple[Network, dict[str, targets.Classes]]:
             f"{folder / segmentation.PALETTE} has other colours than the network has learned: put the files of one run "
             "together again"
         )
-    device = devices.best_device()
     model = model.to(device).to(memory_format=torch.channels_last).eval()
     file = folder / "unreadable.csv"
     unreadable = tuple(pd.read_csv(file, dtype=str)["id"]) if file.exists() else ()
@@ -227,7 +243,13 @@ def with_maps(runs: Mapping[str, Run], rows: pd.DataFrame, dataset: str) -> pd.D
     return rows
 
 
-def locate(runs: Mapping[str, Run], rows: pd.DataFrame, photo_root: Path, batch_size: int) -> Placed:
+def locate(
+    runs: Mapping[str, Run],
+    rows: pd.DataFrame,
+    photo_root: photo_stores.PhotoRoot,
+    batch_size: int,
+    answering: "Answering | None" = None,
+) -> Placed:
     """Predict where the photos of a list were taken, from five crops each.
 
     Parameters
@@ -236,19 +258,21 @@ def locate(runs: Mapping[str, Run], rows: pd.DataFrame, photo_root: Path, batch_
         From :func:`load`. With a network for each scene, a photo goes to that of its scene.
     rows : DataFrame
         Rows of a data list; ``id`` and ``path`` are read, ``scene`` where there are several networks, ``maps`` where a
-        network looks at segmentation maps (:func:`with_maps`), and ``latitude``
-        and ``longitude`` where they are known, to say how much of the distribution is nearer than the truth.
-    photo_root : Path
-        Folder that the paths are relative to.
+        network looks at segmentation maps (:func:`with_maps`), and ``latitude`` and ``longitude`` where they are known,
+        to say how much of the distribution is nearer than the truth.
+    photo_root : Path or PhotoStore
+        What the paths are relative to.
     batch_size : int
         Photos per batch, five crops each.
+    answering : callable, optional
+        What to call in the place of :func:`outputs`, with the same arguments.
 
     Raises
     ------
     ValueError
         If there are no rows, or a photo has no scene whose network could take it.
     """
-    tables = _answered(runs, rows, photo_root, batch_size, _Placer)
+    tables = _answered(runs, rows, photo_root, batch_size, _Placer, answering)
     answers: dict[str, dict[str, pd.DataFrame]] = {fusion: {} for fusion in ("", *read_outs.FUSIONS)}
     models = list(dict.fromkeys(model for kind, _, model in tables if kind == "answer"))
     for model in models:
@@ -424,21 +448,24 @@ def confidences(rows: pd.DataFrame, placed: Placed) -> pd.DataFrame:
 
 _Key = tuple[str, str, str]  # kind of table, fusion, model or level
 _Reader = Callable[[Mapping[str, Tensor], pd.DataFrame], dict[_Key, pd.DataFrame]]
+Answering = Callable[[Run, pd.DataFrame, photo_stores.PhotoRoot, int], Iterator[dict[str, Tensor]]]
+"""What :func:`outputs` is."""
 
 
 def _answered(
     runs: Mapping[str, Run],
     rows: pd.DataFrame,
-    photo_root: Path,
+    photo_root: photo_stores.PhotoRoot,
     batch_size: int,
     reader: Callable[[Run], _Reader],
+    answering: Answering | None = None,
 ) -> dict[_Key, pd.DataFrame]:
     """What `reader` makes of the outputs of each photo's networks, with the ``id`` in front, in the order of `rows`."""
     parts: dict[_Key, list[pd.DataFrame]] = {}
     for scene, part in routed(runs, rows):
         run = runs[scene]
         read, found, start = reader(run), dict[_Key, list[pd.DataFrame]](), 0
-        for views in outputs(run, part, photo_root, batch_size):
+        for views in (answering or outputs)(run, part, photo_root, batch_size):
             count = len(next(iter(views.values())))
             for key, table in read(views, part.iloc[start : start + count]).items():
                 found.setdefault(key, []).append(table)
@@ -455,7 +482,9 @@ def in_order(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     return table.set_index("id").loc[rows["id"]].reset_index()
 
 
-def outputs(run: Run, rows: pd.DataFrame, photo_root: Path, batch_size: int) -> Iterator[dict[str, Tensor]]:
+def outputs(
+    run: Run, rows: pd.DataFrame, photo_root: photo_stores.PhotoRoot, batch_size: int
+) -> Iterator[dict[str, Tensor]]:
     """Outputs of the heads for each batch of photos, of shape (photos, views, outputs).
 
     A view is one of five crops, seen by one of the networks.
@@ -471,7 +500,9 @@ def outputs(run: Run, rows: pd.DataFrame, photo_root: Path, batch_size: int) -> 
 
 
 @torch.inference_mode()
-def _outputs(network: Network, rows: pd.DataFrame, photo_root: Path, batch_size: int) -> Iterator[dict[str, Tensor]]:
+def _outputs(
+    network: Network, rows: pd.DataFrame, photo_root: photo_stores.PhotoRoot, batch_size: int
+) -> Iterator[dict[str, Tensor]]:
     if network.settings["train_layers"] == "heads":  # the backbone is that of other runs too, which may have been asked
         together = max(1, _PHOTOS_IN_MEMORY // batch_size) * batch_size
         for start in range(0, len(rows), together):
@@ -650,3 +681,14 @@ def _guesses(shares: Tensor, names: np.ndarray) -> pd.DataFrame:
         known = guess < shares.shape[1]
         columns[f"p_{guess + 1}"] = shares[:, guess].double().numpy() if known else np.full(len(names), np.nan)
     return pd.DataFrame(columns)
+
+
+def main() -> None:
+    """``python -m helpers.predict RUN PHOTO ...``."""
+    from helpers import predict_command  # which loads runs by this module
+
+    predict_command.main()
+
+
+if __name__ == "__main__":
+    main()

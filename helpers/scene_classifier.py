@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional
 
-from helpers import devices, inputs, manifests, models, paths, photos, progress, scene_hierarchy, web
+from helpers import devices, inputs, manifests, models, paths, photo_stores, photos, progress, scene_hierarchy, web
 from helpers.models import Geolocator, WeightsError
 from helpers.scenes import COLUMNS, SCENES
 
@@ -84,6 +84,7 @@ class Classifier:
     files: dict[str, Path]
     """What it was read from, for a manifest."""
     device: torch.device
+    precision: str = "auto"
 
 
 def square_rooted(features: Tensor) -> Tensor:
@@ -150,7 +151,9 @@ def load(classifier: str = EMBEDDED, sha256: str = "", allow_pickle: bool = Fals
 
 
 @torch.inference_mode()
-def classify(rows: pd.DataFrame, photo_root: Path, classifier: Classifier, batch_size: int = 64) -> pd.DataFrame:
+def classify(
+    rows: pd.DataFrame, photo_root: photo_stores.PhotoRoot, classifier: Classifier, batch_size: int = 64
+) -> pd.DataFrame:
     """Scenes of the photos of a list.
 
     Parameters
@@ -174,7 +177,7 @@ def classify(rows: pd.DataFrame, photo_root: Path, classifier: Classifier, batch
         raise ValueError("no photo to classify: the list is empty")
     probabilities, sound = [], []
     for views, decoded in sound_batches(rows, photo_root, classifier.view, batch_size, "classifying"):
-        with devices.autocast(classifier.device, classifier.network, "auto"):
+        with devices.autocast(classifier.device, classifier.network, classifier.precision):
             scores = classifier.network(views.to(classifier.device, non_blocking=True))
         probabilities.append(scores.float().softmax(dim=1).cpu().double())
         sound.append(decoded)
@@ -182,7 +185,7 @@ def classify(rows: pd.DataFrame, photo_root: Path, classifier: Classifier, batch
 
 
 def sound_batches(
-    rows: pd.DataFrame, photo_root: Path, view: str, batch_size: int, label: str
+    rows: pd.DataFrame, photo_root: photo_stores.PhotoRoot, view: str, batch_size: int, label: str
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Views of photos in batches, uint8 of shape (n, 3, size, size), and whether each photo could be decoded."""
     batches = inputs.batches(_SoundViews(rows, photo_root, view), range(len(rows)), batch_size)
@@ -215,7 +218,7 @@ def table(ids: pd.Series, probabilities: NDArray[np.float64], sound: NDArray[np.
 class _SoundViews(Dataset[tuple[Tensor, Tensor]]):
     """A view of each photo, and whether the photo could be decoded."""
 
-    def __init__(self, rows: pd.DataFrame, photo_root: Path, view: str) -> None:
+    def __init__(self, rows: pd.DataFrame, photo_root: photo_stores.PhotoRoot, view: str) -> None:
         self.centres = inputs.PhotoViews(rows, photo_root, IMAGE_SIZE, view="centre")
         self.whole = view == "whole"
 
@@ -230,7 +233,8 @@ class _SoundViews(Dataset[tuple[Tensor, Tensor]]):
         return view, torch.tensor(True)
 
     def _squeezed(self, index: int) -> Tensor:
-        photo = photos.read(self.centres.store, self.centres.paths[index])
+        path = self.centres.paths[index]
+        photo = inputs.decode(photos.read_bytes(self.centres.store, path), path, IMAGE_SIZE)
         return functional.resize(photo, [IMAGE_SIZE, IMAGE_SIZE], antialias=True)
 
 

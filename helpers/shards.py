@@ -409,7 +409,7 @@ def _large(column: pa.ChunkedArray) -> pa.Array:
     return pa.concat_arrays(combined.chunks) if isinstance(combined, pa.ChunkedArray) else combined
 
 
-def known_hashes(rows: pd.DataFrame, photo_root: Path) -> NDArray[np.bytes_]:
+def known_hashes(rows: pd.DataFrame, photo_root: photo_stores.PhotoRoot) -> NDArray[np.bytes_]:
     """SHA-256 of the bytes that a photo root holds of each photo of a list; empty where it is not known.
 
     Parameters

@@ -67,6 +67,7 @@ def line(tmp_path_factory):
             notebooks.run(f"05_evaluation/{notebook}", {"dataset": TINY, "run": f"{TINY}-multi", "resamples": 50})
         notebooks.run("05_evaluation/evaluate", {"dataset": TINY, "run": together, "resamples": 50})
         notebooks.run("05_evaluation/compare_runs", {"dataset": TINY, "runs": f"{runs},{together}", "resamples": 50})
+        notebooks.run("05_evaluation/predict", {"run": f"{TINY}-multi", "photos": str(paths.photos(TINY)), "first": 6})
         predictions = published(root / "published" / "model.csv", paths.results(f"{TINY}-multi", TINY))
         notebooks.run("05_evaluation/published_results", {"predictions": str(predictions), "resamples": 50})
         yield root
@@ -137,6 +138,7 @@ OUTPUTS = {
         "map.png",
         "radii.png",
     ],
+    "05_evaluation/predict": ["predictions.csv", "predictions.json", "predictions.geojson", "maps"],
     "05_evaluation/uncertainty": [
         "calibration_errors.csv",
         "reliability.csv",

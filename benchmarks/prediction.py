@@ -1,0 +1,146 @@
+"""Placing photos in batches, beside a loop over single photos as one would write it.
+
+``python -m benchmarks prediction`` prints the lines. The loop opens a photo with Pillow, shrinks it, cuts five crops,
+normalises them, asks the network in float32, takes the largest probability over the crops and multiplies the levels of
+the hierarchy; it names a coordinate and nothing more. Ours gives the whole table: radii, likeliest places, their
+countries. Both place the same photos in one process, in turn, on all cores.
+"""
+
+import dataclasses
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision import transforms
+
+from benchmarks.inputs import mosaic
+from benchmarks.photos import made_up
+from helpers import cells, given_photos, inference, models, placing, predict, scene_classifier
+
+SMALL, LARGE = "500 x 375 px", "2000 x 1500 px"
+SETUPS = (("efficientnet_lite0", 112), ("efficientnet_lite0", 224), ("resnet50", 224), ("vit_b_16", 224))
+PHOTOS = 256
+LOOPED = {"efficientnet_lite0": 24, "resnet50": 12, "vit_b_16": 6}
+"""Photos that the loop places: the same each time, for it takes long."""
+REPEATS = 5
+GOAL = "ratio >= 3"
+CPU = torch.device("cpu")
+
+
+def rows() -> list[dict[str, Any]]:
+    """Measure: some minutes."""
+    with tempfile.TemporaryDirectory() as folder:
+        small, large = (Path(folder) / name for name in ("small", "large"))
+        for place, made in ((small, made_up), (large, mosaic)):
+            place.mkdir()
+            for number in range(PHOTOS if place == small else PHOTOS // 8):
+                (place / f"{number:03d}.jpg").write_bytes(made(number))
+        large_ones = given_photos.find([large]).names()
+        for number in range(PHOTOS):
+            (large / f"copy-{number:03d}.jpg").hardlink_to(large_ones[number % len(large_ones)])
+        found = [_measured(architecture, size, small, SMALL) for architecture, size in SETUPS]
+        found.append(_measured(*SETUPS[0], large, LARGE))
+        found.append(_measured(*SETUPS[0], small, SMALL, with_scenes=True))
+    return found
+
+
+def _measured(
+    architecture: str, image_size: int, folder: Path, photo_size: str, with_scenes: bool = False
+) -> dict[str, Any]:
+    model = models.Geolocator(architecture, {name: len(each) for name, each in _classes().items()}, weights="none")
+    model = model.eval()
+    settings = {"image_size": image_size, "precision": "auto", "train_layers": "all"}
+    network = predict.Network(settings, model, CPU)
+    run = predict.Run((network,), _classes(), _learned_from())
+    quick = inference.Quick(model, image_size, "auto", CPU)
+    classifier = placing.quick_classifier(CPU, "auto") if with_scenes else None
+    placer = placing.Placer({"all": run}, {id(network): quick}, classifier, "")
+    given = given_photos.find([folder])
+    names = [folder / Path(name).name for name in given.names()][: LOOPED[architecture]]
+    loop = _Loop(model, image_size, scene_classifier.load() if with_scenes else None)
+    ours, looped = [], []
+    for repeat in range(-1, REPEATS):  # the first does not count
+        rates = len(given.names()) / _seconds(lambda: placer(given)), len(names) / _seconds(lambda: loop(names))
+        if repeat >= 0:
+            ours.append(rates[0])
+            looped.append(rates[1])
+    dtype = str(quick.dtype).removeprefix("torch.")
+    scenes = " and its scene" if with_scenes else ""
+    return {
+        "benchmark": f"place of a photo{scenes}, reference: single photos, float32",
+        "size": f"{architecture} at {image_size} px in {dtype}, {len(given.names())} JPEGs of {photo_size}",
+        "ours": median(ours),
+        "reference": median(looped),
+        "unit": "photos/s",
+        "ratio": median(rate / usual for rate, usual in zip(ours, looped, strict=True)),
+        "goal": GOAL,
+    }
+
+
+@dataclasses.dataclass
+class _Loop:
+    """One photo after the other, plainly."""
+
+    model: models.Geolocator
+    image_size: int
+    scenes: scene_classifier.Classifier | None
+
+    def __post_init__(self) -> None:
+        self.model = self.model.to(memory_format=torch.contiguous_format)
+        mean, std = self.model.mean.flatten() / 255, self.model.std.flatten() / 255
+        self.prepare = transforms.Compose(
+            [
+                transforms.Resize(round(self.image_size * 256 / 224)),
+                transforms.FiveCrop(self.image_size),
+                transforms.Lambda(lambda crops: torch.stack([transforms.functional.to_tensor(crop) for crop in crops])),
+                transforms.Normalize(mean, std),
+            ]
+        )
+        coarse, middle, fine = _classes().values()
+        self.coarser = [torch.from_numpy(each) for each in cells.hierarchy(fine, coarse, middle)]
+        self.coordinates = fine.coordinates
+
+    @torch.no_grad()
+    def __call__(self, files: Sequence[Path]) -> np.ndarray:
+        return np.array([self._place(file) for file in files])
+
+    def _place(self, file: Path) -> np.ndarray:
+        photo = Image.open(file).convert("RGB")
+        logits = self.model.classify(self.model.backbone(self.prepare(photo)))
+        of_coarse, of_middle, of_fine = (_together(logits[name]) for name in ("coarse", "middle", "fine"))
+        product = of_fine * of_coarse[self.coarser[0]] * of_middle[self.coarser[1]]
+        if self.scenes:
+            whole = transforms.functional.pil_to_tensor(photo.resize((scene_classifier.IMAGE_SIZE,) * 2))
+            self.scenes.network(whole[None]).argmax()
+        return self.coordinates[int(product.argmax())]
+
+
+def _together(logits: Tensor) -> Tensor:
+    shares = logits.softmax(dim=1).amax(dim=0)
+    return shares / shares.sum()
+
+
+def _learned_from() -> pd.DataFrame:
+    generator = np.random.default_rng(0)
+    towns = generator.uniform([-50, -170], [60, 170], (300, 2))
+    place = towns[generator.integers(300, size=10_000)] + generator.normal(0, 1, (10_000, 2))
+    return pd.DataFrame(place, columns=["latitude", "longitude"])
+
+
+def _classes() -> dict[str, cells.Partition]:
+    limits = {"coarse": 500, "middle": 200, "fine": 100}
+    return cells.build_all(*_learned_from().to_numpy().T, min_photos=10, max_photos=limits)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start

@@ -1,0 +1,312 @@
+"""Where photos of somebody's were taken: from files, or bytes, to a table.
+
+A run is made ready once, by :func:`ready`, and then places any number of photos: in a batch, for a notebook, and for an
+app that is asked again and again. Of a photo nothing is looked at but its pixels: what its EXIF says of its place is
+not read.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from helpers import (
+    devices,
+    inference,
+    inputs,
+    photo_stores,
+    photos,
+    places,
+    predict,
+    progress,
+    read_outs,
+    scene_classifier,
+)
+from helpers.given_photos import Given
+from helpers.run_folders import Found
+
+CROPS = 5
+PLACES = predict.GUESSES
+"""Likeliest places that are told of each photo."""
+OF_PLACES = ("latitude", "longitude", "probability", "country", "region")
+"""What is told of each of them."""
+COLUMNS = (
+    *("id", "latitude", "longitude", "country", "region", "cell", "confidence", "radius_50_km", "radius_90_km"),
+    *("scene", *(f"place_{rank}_{what}" for rank in range(1, PLACES + 1) for what in OF_PLACES)),
+    *("calibrated", "error"),
+)
+"""Of a table of placed photos."""
+_PHOTOS_READ_OUT = 64  # at once
+_WORTH_WORKERS = 32  # photos: fewer are read faster than workers start
+
+
+class Predictions(NamedTuple):
+    """Where photos were taken, as a run has it."""
+
+    table: pd.DataFrame
+    """:data:`COLUMNS`, a row for each photo that was given, in that order. One that could not be read has nothing but
+    its ``id`` and the ``error``."""
+    likeliest: pd.DataFrame
+    """The likeliest places of each photo that could be read, a row for each: ``id, rank, cell, latitude, longitude,
+    probability, country, region``."""
+    distribution: pd.DataFrame | None
+    """Where asked for, ``id, cell, latitude, longitude, probability`` of all classes; none for coordinates."""
+
+    @property
+    def unread(self) -> int:
+        """Photos that could not be read."""
+        return int((self.table["error"] != "").sum())
+
+
+@dataclasses.dataclass
+class Placer:
+    """A run that is ready to place photos; see :func:`ready`."""
+
+    runs: dict[str, predict.Run]
+    networks: dict[int, inference.Quick]
+    """By the identity of the network that each answers for."""
+    classifier: scene_classifier.Classifier | None
+    remark: str
+    """Why it is not calibrated, "" where it is."""
+
+    @property
+    def described(self) -> str:
+        """Device, number format and size of a batch in words."""
+        quick = next(iter(self.networks.values()))
+        dtype = str(quick.dtype).removeprefix("torch.")
+        return f"{devices.described(quick.device)}, {dtype}, {max(1, quick.at_once // CROPS)} photos at once"
+
+    def __call__(self, given: Given, distributions: bool = False) -> Predictions:
+        """Place photos.
+
+        Parameters
+        ----------
+        given : Given
+            From :func:`helpers.given_photos.find` or `of_bytes`.
+        distributions : bool
+            Whether to give the probabilities of all classes too.
+        """
+        rows = given.rows()
+        errors = dict(given.errors)
+        if len(rows) and self.classifier:
+            quick = 2 * _PHOTOS_READ_OUT if self.classifier.device.type != "cpu" else 8
+            found = scene_classifier.classify(rows, given, self.classifier, quick)
+            rows["scene"] = found["scene"].to_numpy(object)
+            unread = rows["id"][rows["scene"].isna()]
+            errors |= {name: _why(given, name) for name in unread}
+            rows = rows[~rows["id"].isin(unread)].reset_index(drop=True)
+        if rows.empty:
+            return Predictions(_with_errors(pd.DataFrame(columns=list(COLUMNS)), given, errors), _nothing(), None)
+        stream = _Stream(self.networks, {}, [] if distributions else None)
+        placed = predict.locate(self.runs, rows, given, _PHOTOS_READ_OUT, stream)
+        errors |= stream.unread
+        likeliest = placed.likeliest[~placed.likeliest["id"].isin(errors)].reset_index(drop=True)
+        table = _table(rows, placed, self._are_calibrated(rows))
+        distribution = None
+        if stream.distributions:
+            distribution = pd.concat(stream.distributions, ignore_index=True)
+            distribution = distribution[~distribution["id"].isin(errors)].reset_index(drop=True)
+        return Predictions(_with_errors(table, given, errors), likeliest, distribution)
+
+    def _are_calibrated(self, rows: pd.DataFrame) -> np.ndarray:
+        calibrated = {scene: not run.calibration.reason for scene, run in self.runs.items()}
+        if len(self.runs) == 1:
+            return np.full(len(rows), next(iter(calibrated.values())))
+        return rows["scene"].map(calibrated).to_numpy(bool)
+
+
+def ready(
+    found: Found,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    batch_size: int = 0,
+    fusion: str = "auto",
+    tell_scenes: bool = True,
+) -> Placer:
+    """Make a run ready to place photos.
+
+    Parameters
+    ----------
+    found : Found
+        From :func:`helpers.run_folders.find`.
+    device : str
+        One of `devices.KINDS`.
+    precision : str
+        One of `devices.PRECISIONS`; ``auto`` takes what the device gains by. Calibrations are fitted to what the
+        notebooks compute with; answers in half precision differ from that by less than it matters, those of fp32 not
+        at all.
+    batch_size : int
+        Photos, five crops each, that the device is given at once; 0: as many as suit it.
+    fusion : str
+        As for :func:`helpers.predict.load`.
+    tell_scenes : bool
+        Whether to classify the scenes of photos where the run does not: that takes longer than placing them with a
+        small network. Individual scene networks need the scenes anyway.
+
+    Raises
+    ------
+    ValueError
+        If there is no such device here, or the run cannot be read.
+    """
+    chosen = devices.named(device)
+    runs = predict.load(found.folders, found.calibration, fusion, chosen)
+    networks = {
+        id(network): inference.Quick(network.model, network.image_size, precision, chosen, CROPS * batch_size)
+        for run in runs.values()
+        for network in run.networks
+    }
+    heads = {scene: "scene" in run.networks[0].model.heads for scene, run in runs.items()}
+    classifier = None
+    if len(runs) > 1 or (tell_scenes and not all(heads.values())):
+        classifier = quick_classifier(chosen, precision)
+    reasons = {run.calibration.reason for run in runs.values()} - {""}
+    return Placer(runs, networks, classifier, found.remark or "; ".join(sorted(reasons)))
+
+
+def quick_classifier(device: torch.device, precision: str) -> scene_classifier.Classifier:
+    """The embedded classifier of scenes, made to answer fast."""
+    embedded = scene_classifier.load()
+    quick = inference.Quick(embedded.network, scene_classifier.IMAGE_SIZE, precision, device)
+    number_format = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[quick.dtype]
+    return dataclasses.replace(embedded, network=quick.network, device=device, precision=number_format)
+
+
+@dataclasses.dataclass
+class _Stream:
+    """Outputs of networks for photos of which some may be unreadable, in the place of `predict.outputs`."""
+
+    networks: Mapping[int, inference.Quick]
+    unread: dict[str, str]
+    """Takes the photos that cannot be read, and why. In their place a black one is answered, and not shown."""
+    distributions: list[pd.DataFrame] | None
+
+    def __call__(
+        self, run: predict.Run, rows: pd.DataFrame, photo_root: photo_stores.PhotoRoot, batch_size: int
+    ) -> Iterator[dict[str, Tensor]]:
+        streams = [self._answers(network, rows, photo_root, batch_size) for network in run.networks]
+        start = 0
+        for batch in zip(*streams, strict=True):
+            views = {name: torch.cat([answered[name] for answered in batch], dim=1) for name in batch[0]}
+            count = len(next(iter(views.values())))
+            if self.distributions is not None and run.classes:
+                self.distributions.append(_distribution(run, views, rows["id"].iloc[start : start + count]))
+            start += count
+            yield views
+
+    def _answers(
+        self, network: predict.Network, rows: pd.DataFrame, photo_root: photo_stores.PhotoRoot, batch_size: int
+    ) -> Iterator[dict[str, Tensor]]:
+        requests = [(0, part) for part in torch.arange(len(rows)).split(batch_size)]
+        workers = inputs.default_workers() if len(rows) > _WORTH_WORKERS else 0
+        batches = inputs.stream(rows, photo_root, network.image_size, "five", requests, workers, seed=0)
+        for batch in progress.track(batches, "placing", len(requests), unit=f"batches of {batch_size} photos"):
+            views = batch.photos
+            if batch.failed:
+                self.unread |= {rows["id"].iloc[number]: why for number, why in batch.failed}
+                views = _with_black(batch)
+            answered = self.networks[id(network)](views.flatten(0, 1))
+            yield {name: _sound(scores).unflatten(0, (-1, CROPS)) for name, scores in answered.items()}
+
+
+def _with_black(batch: inputs.Batch) -> Tensor:
+    """Views of a batch with a black photo wherever one could not be read."""
+    failed = [number for number, _ in batch.failed]
+    asked = torch.tensor(sorted([*batch.numbers.tolist(), *failed]))
+    views = batch.photos.new_zeros((len(asked), *batch.photos.shape[1:]))
+    views[torch.isin(asked, batch.numbers)] = batch.photos
+    return views
+
+
+def _sound(scores: Tensor) -> Tensor:
+    if not torch.isfinite(scores).all():
+        raise ValueError("the network gives numbers that are not finite: try --precision fp32, or train the run anew")
+    return scores
+
+
+def _distribution(run: predict.Run, views: Mapping[str, Tensor], ids: pd.Series) -> pd.DataFrame:
+    read_out = read_outs.of(run.classes, run.device)
+    model, shares = list(read_out.shares(read_outs.fuse(views, run.fusion)).items())[-1]
+    probability = run.calibration.tempered(model, shares).cpu().double().numpy() * run.calibration.inside(model)
+    classes = list(run.classes.values())[-1]
+    count = len(classes)
+    return pd.DataFrame(
+        {
+            "id": np.repeat(ids.to_numpy(object), count),
+            "cell": np.tile(np.arange(count), len(ids)),
+            "latitude": np.tile(classes.coordinates[:, 0], len(ids)),
+            "longitude": np.tile(classes.coordinates[:, 1], len(ids)),
+            "probability": probability.ravel(),
+        }
+    )
+
+
+def _table(rows: pd.DataFrame, placed: predict.Placed, calibrated: np.ndarray) -> pd.DataFrame:
+    answer = list(placed.answers.values())[-1]
+    ids = rows["id"].to_numpy(object)
+    radii = placed.spread[["radius_50_km", "radius_90_km"]]
+    number = places.locate(answer["predicted_latitude"], answer["predicted_longitude"])
+    named = places.regions()[["country", "region"]].to_numpy(dtype=object)
+    country, region = np.vstack([named, ["", ""]])[number].T
+    table = pd.DataFrame({"id": ids, "latitude": answer["predicted_latitude"].to_numpy()})
+    table["longitude"] = answer["predicted_longitude"].to_numpy()
+    table["country"], table["region"] = _country_names(country), _within_country(region)
+    table["cell"], table["confidence"] = answer["cell"].to_numpy(), answer["confidence"].to_numpy()
+    table[radii.columns] = radii.to_numpy()
+    scene = answer["predicted_scene"] if "predicted_scene" in answer else rows.get("scene")
+    table["scene"] = "" if scene is None else scene.to_numpy(object)
+    likeliest = placed.likeliest.assign(
+        country=_country_names(placed.likeliest["country"]), region=_within_country(placed.likeliest["region"])
+    )
+    for rank in range(1, PLACES + 1):
+        of_rank = likeliest[likeliest["rank"] == rank].set_index("id").reindex(ids)
+        for what in OF_PLACES:
+            column = of_rank[what]
+            table[f"place_{rank}_{what}"] = (column.fillna("") if what in ("country", "region") else column).to_numpy()
+    return table.assign(calibrated=calibrated, error="")
+
+
+def _country_names(codes: Sequence[str]) -> np.ndarray:
+    return places.countries()["name"].reindex(codes).fillna("").to_numpy(object)
+
+
+def _within_country(regions: Sequence[str]) -> np.ndarray:
+    """Names of regions without that of the country behind them."""
+    return pd.Series(regions, dtype=object).str.rpartition(", ")[0].to_numpy(object)
+
+
+def _with_errors(table: pd.DataFrame, given: Given, errors: Mapping[str, str]) -> pd.DataFrame:
+    """A table with a row for each photo that was given, in that order; nothing but the error where there is one."""
+    kept = table[~table["id"].isin(errors)].set_index("id").reindex(list(given.sources))
+    whole = kept.rename_axis("id").reset_index()[list(COLUMNS)]
+    whole["error"] = [errors.get(name, "") for name in whole["id"]]
+    words = [
+        "country",
+        "region",
+        "scene",
+        *(f"place_{n}_{what}" for n in range(1, PLACES + 1) for what in ("country", "region")),
+    ]
+    whole[words] = whole[words].fillna("")
+    return whole.astype({"cell": "Int64", "calibrated": "boolean"} | {column: float for column in _numbers()})
+
+
+def _numbers() -> list[str]:
+    whole = [column for column in COLUMNS if column.endswith(("latitude", "longitude", "probability", "_km"))]
+    return [*whole, "confidence"]
+
+
+def _nothing() -> pd.DataFrame:
+    return pd.DataFrame(columns=["id", "rank", "cell", "latitude", "longitude", "probability", "country", "region"])
+
+
+def _why(given: Given, name: str) -> str:
+    """Why a photo that the classifier of scenes could not read cannot be read."""
+    try:
+        inputs.decode(photos.read_bytes(given, name), name, scene_classifier.IMAGE_SIZE)
+    except photos.PhotoError as error:
+        return str(error)
+    return f"photo {name!r} could not be read a moment ago: try again"
