@@ -306,6 +306,11 @@ def square(photo: Tensor, image_size: int) -> Tensor:
     return shrunk[:, top : top + side, left : left + side]
 
 
+def centre(photo: Tensor, image_size: int) -> Tensor:
+    """The central view of a uint8 photo (3, height, width): what training is judged by, and the last of five crops."""
+    return functional.center_crop(_shrunk(photo, image_size), [image_size])
+
+
 class _Request(NamedTuple):
     epoch: int
     numbers: NDArray[np.int64]
@@ -439,7 +444,7 @@ def _cut(photo: Tensor, image_size: int, view: str, generator: np.random.Generat
     if view == "five":
         return torch.stack(functional.five_crop(_shrunk(photo, image_size), [image_size])), []
     if view not in _RANDOM:
-        return functional.center_crop(_shrunk(photo, image_size), [image_size]), []
+        return centre(photo, image_size), []
     height, width = photo.shape[-2:]
     drawn = _drawn(height, width, view, generator)
     side = _cut_side(image_size, view)
