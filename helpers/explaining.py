@@ -16,7 +16,6 @@ from helpers import (
     activation_maps,
     breakdown,
     cells,
-    data_lists,
     inputs,
     metrics,
     photos,
@@ -52,6 +51,12 @@ class Explainer:
     def image_size(self) -> int:
         """Side of the views that are explained, in pixels: that of the network which takes the largest."""
         return max(network.image_size for network in self.run.networks)
+
+    @property
+    def score(self) -> str:
+        """What :meth:`scores` are called."""
+        of_classes = isinstance(self.read_out, read_outs.ReadOut)
+        return "probability of the class" if of_classes else "reach towards the place"
 
     def view(self, photo: Tensor) -> Tensor:
         """The middle of a decoded photo, uint8 (3, height, width), of shape (1, 3, image_size, image_size)."""
@@ -152,6 +157,11 @@ def explainer(run: predict.Run, level: str = "auto") -> Explainer:
     return Explainer(run, layers, read_out, read_out.models[-1] if level == "auto" else level)
 
 
+def explainers(runs: Mapping[str, predict.Run], level: str = "auto") -> dict[str, Explainer]:
+    """An :func:`explainer` for each run that `predict.load` gave."""
+    return {scene: explainer(run, level) for scene, run in runs.items()}
+
+
 def described(explainers: Mapping[str, Explainer]) -> str:
     """Where the maps of some networks come from, in words, a line for each network."""
     lines = []
@@ -166,16 +176,18 @@ def described(explainers: Mapping[str, Explainer]) -> str:
     return "\n".join(lines)
 
 
-def choose(predictions: pd.DataFrame, which: str, count: int, seed: int) -> list[str]:
-    """Ids of the photos that are to be shown.
+def choose(rows: pd.DataFrame, predictions: pd.DataFrame, which: str, count: int, seed: int) -> pd.DataFrame:
+    """Rows of the photos that are to be explained.
 
     Parameters
     ----------
+    rows : DataFrame
+        Rows of a data list.
     predictions : DataFrame
-        From `predict.table`: ``id, confidence, distance_km``.
+        From `predict.table`, for these photos: ``id, confidence, distance_km``.
     which : str
         One of :data:`CHOICES`: drawn at random, those that the run is surest of, or whose guesses are farthest off; or
-        ids, separated by commas, which are all shown.
+        ids, separated by commas, which are all taken.
     count : int
         Most photos.
     seed : int
@@ -184,33 +196,32 @@ def choose(predictions: pd.DataFrame, which: str, count: int, seed: int) -> list
     Raises
     ------
     ValueError
-        If an id is not there, naming the nearest, or nothing would be shown.
+        If there is no such photo, naming the nearest id, or none would be taken.
 
     Examples
     --------
     >>> placed = pd.DataFrame({"id": list("abc"), "confidence": [0.2, 0.9, 0.5], "distance_km": [5.0, 1.0, 7.0]})
-    >>> choose(placed, "surest", 2, seed=7), choose(placed, "worst", 1, seed=7), choose(placed, "c, a", 1, seed=7)
-    (['b', 'c'], ['c'], ['c', 'a'])
+    >>> [choose(placed, placed, which, 2, seed=7)["id"].tolist() for which in ("surest", "worst", "c")]
+    [['b', 'c'], ['c', 'a'], ['c']]
     """
     known = predictions.sort_values("id", ignore_index=True)
     if which not in CHOICES:
-        ids = [name.strip() for name in which.split(",") if name.strip()]
+        ids = list(dict.fromkeys(name.strip() for name in which.split(",")))
         unknown = sorted(set(ids) - set(known["id"]))
-        if unknown or not ids:
-            name = unknown[0] if unknown else which
-            words = [*CHOICES, *known["id"]]
-            nearest = difflib.get_close_matches(name, words, n=1, cutoff=0)[0]
+        if unknown:
+            nearest = difflib.get_close_matches(unknown[0], [*CHOICES, *known["id"]], n=1, cutoff=0)[0]
             raise ValueError(
-                f"{name!r} is no test photo, did you mean {nearest!r}? Give {', '.join(CHOICES)}, or ids, such as "
-                f"{data_lists.shown(known['id'])}"
+                f"{unknown[0]!r} is no test photo, did you mean {nearest!r}? Set photos to {', '.join(CHOICES)}, or to "
+                "ids of test photos, separated by commas"
             )
-        return list(dict.fromkeys(ids))
-    if count < 1:
-        raise ValueError("photo_count is 0: show at least one photo")
-    if which == "random":
-        return known["id"].iloc[np.random.default_rng(seed).permutation(len(known))[:count]].tolist()
-    column = "confidence" if which == "surest" else "distance_km"
-    return known.sort_values(column, ascending=False, kind="stable")["id"].iloc[:count].tolist()
+    elif count < 1:
+        raise ValueError(f"{count} photos to explain: take at least one")
+    elif which == "random":
+        ids = known["id"].iloc[np.random.default_rng(seed).permutation(len(known))[:count]].tolist()
+    else:
+        column = "confidence" if which == "surest" else "distance_km"
+        ids = known.sort_values(column, ascending=False, kind="stable")["id"].iloc[:count].tolist()
+    return predict.in_order(rows, pd.DataFrame({"id": ids}))
 
 
 class Explained(NamedTuple):
@@ -283,7 +294,7 @@ def facts(explainers: Mapping[str, Explainer], rows: pd.DataFrame, placed: predi
         In the order of `rows`: the columns of `breakdown.facts`; ``named``, the class in words; its ``confidence``; and
         ``radius_50_km, radius_90_km``, NaN unless the best founded model is explained, which they are of.
     """
-    level = _level(explainers)
+    level = level_of(explainers)
     answer = placed.answers[level]
     best = level == list(placed.answers)[-1]
     predictions = predict.table(rows, {level: answer}, placed.spread if best else None)
@@ -304,7 +315,8 @@ def _names(explained: Explainer, answers: pd.DataFrame) -> list[str]:
     return [f"cell {token}" for token in cells.tokens(classes.ids[number])]
 
 
-def _level(explainers: Mapping[str, Explainer]) -> str:
+def level_of(explainers: Mapping[str, Explainer]) -> str:
+    """Model whose answers are explained, the same for all scenes."""
     return next(iter(explainers.values())).level
 
 

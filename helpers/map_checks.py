@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,21 +23,27 @@ PLACES = ("most", "random", "least")
 _CALLED = {"most": "most important", "random": "random", "least": "least important"}
 
 
-def with_random_heads(explained: Explainer, seed: int) -> Explainer:
-    """The same networks with heads that have learned nothing: maps that stay as they are do not explain the answer.
+def with_random_heads(explainers: Mapping[str, Explainer], seed: int) -> dict[str, Explainer]:
+    """The same networks with heads that have learned nothing: maps that stay as they are do not show what was learned.
 
-    The test of Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018, on the last layer.
+    Parameters
+    ----------
+    explainers : mapping of str to Explainer
+    seed : int
+        Of the new weights, which are spread as the learned ones are.
+
+    Notes
+    -----
+    The test of Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018, for the last layer.
     """
     generator = torch.Generator().manual_seed(seed)
-    networks = []
-    for network in explained.run.networks:
-        model = copy.deepcopy(network.model)
-        for head in model.heads.values():
-            for weights in head.parameters():
-                drawn = torch.randn(weights.shape, generator=generator) * float(weights.detach().std())
-                weights.data.copy_(drawn)
-        networks.append(dataclasses.replace(network, model=model))
-    return dataclasses.replace(explained, run=dataclasses.replace(explained.run, networks=tuple(networks)))
+    found = {}
+    for scene, each in explainers.items():
+        networks = tuple(dataclasses.replace(one, model=copy.deepcopy(one.model)) for one in each.run.networks)
+        for weights in [weights for network in networks for weights in network.model.heads.parameters()]:
+            weights.data = (torch.randn(weights.shape, generator=generator) * weights.data.std().cpu()).to(weights)
+        found[scene] = dataclasses.replace(each, run=dataclasses.replace(each.run, networks=networks))
+    return found
 
 
 def deletion(
@@ -133,6 +140,25 @@ def deletion_summary(table: pd.DataFrame, resamples: int = 1000, *, seed: int) -
             row |= {"more": more.mean(), "more_low": low, "more_high": high}
         rows.append(row)
     return pd.DataFrame(rows, columns=[*rows[0], "more", "more_low", "more_high"])
+
+
+def markdown(summary: pd.DataFrame) -> str:
+    """The table of :func:`deletion_summary` in Markdown."""
+    lines = [
+        "| greyed out | places | photos | score left | more than without the most important |",
+        "|---:|---|---:|---:|---:|",
+    ]
+    for row in summary.to_dict("records"):
+        places = f"{_CALLED[row['places']]}" if row["places"] else "none"
+        score = _with_interval(row, "score", "low", "high", ".3f")
+        more = _with_interval(row, "more", "more_low", "more_high", "+.3f") if row["more"] == row["more"] else ""
+        lines.append(f"| {100 * row['greyed']:.0f} % | {places} | {row['photos']:,} | {score} | {more} |")
+    return "\n".join([*lines, "", "Means with 95 % intervals, bootstrapped over authors.", ""])
+
+
+def _with_interval(row: Mapping[Any, Any], figure: str, low: str, high: str, form: str) -> str:
+    interval = f" [{row[low]:{form}}, {row[high]:{form}}]" if row[low] <= row[high] else ""
+    return f"{row[figure]:{form}}{interval}"
 
 
 def in_words(summary: pd.DataFrame, share: float = 0.2) -> str:

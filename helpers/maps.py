@@ -364,10 +364,10 @@ def explained_gallery(
     under_height = max(map_height, _LINES * size * 1.15 / 72)
     rows = -(-len(views) // columns)
     caption = (
-        "Right of each photo: what in it speaks for the guess. Below: the guess, its probability, the radius that holds "
-        "the truth with 50 %, how far off it is, and the true country."
+        "Right of each photo: what in it speaks for the guess. Below: the guess, its probability, the radius that "
+        "holds the truth with 50 %, how far off it is, and the true country."
     )
-    head, below = 0.26 if title else 0.06, 0.98 if width > 5 else 1.2
+    head, below = 0.26 if title else 0.06, 1.1 if width > 5 else 1.32
     row_height = side + gap + under_height + 3 * gap
     height = head + rows * row_height + below
     figure = plt.figure(figsize=(width, height))
@@ -389,7 +389,7 @@ def explained_gallery(
             va="top",
             linespacing=1.1,
         )
-    look: dict[str, Any] = {"cmap": EVIDENCE, "ticks": (0, 1), "width": 0.4, "bottom": below - 0.2}
+    look: dict[str, Any] = {"cmap": EVIDENCE, "ticks": (0, 1), "width": 0.4, "bottom": below - 0.14}
     _color_bar(figure, Normalize(0, 1), "Speaks for the guess (1: most in this photo)", **look)
     _below(figure, _guess_entries(), 3, caption)
     figure.text(0.06 / width, 1 - 0.06 / height, title, fontsize=8.5, va="top")

@@ -506,7 +506,9 @@ def live_curves() -> Callable[[pd.DataFrame, pd.DataFrame], None]:
 
 
 @styled
-def deletion_plot(summary: pd.DataFrame, title: str = "", *, width: float = SINGLE_COLUMN) -> Figure:
+def deletion_plot(
+    summary: pd.DataFrame, title: str = "", *, score: str = "probability of the class", width: float = SINGLE_COLUMN
+) -> Figure:
     """What is left of a score when parts of the photos are greyed out, against their share; whiskers: 95 % intervals.
 
     Parameters
@@ -514,6 +516,8 @@ def deletion_plot(summary: pd.DataFrame, title: str = "", *, width: float = SING
     summary : DataFrame
         From :func:`helpers.map_checks.deletion_summary`.
     title : str
+    score : str
+        What it is called.
     width : float
         Of the figure, in inches.
     """
@@ -528,7 +532,7 @@ def deletion_plot(summary: pd.DataFrame, title: str = "", *, width: float = SING
         axes.vlines(percent + aside, rows["low"], rows["high"], color=color, linewidth=0.8)
     axes.set_ylim(bottom=min(0.0, float(summary[["score", "low"]].min().min())))
     axes.set_xlabel("Greyed out (% of the photo)")
-    axes.set_ylabel("Mean score of the answer")
+    axes.set_ylabel(f"Mean {score}")
     axes.set_title(title)
     photos = int(whole["photos"].iloc[0])
     axes.legend(title=f"{photos:,} photos; places greyed out", title_fontsize=6.5, alignment="left")
@@ -1446,7 +1450,7 @@ def overlaid(view: NDArray[np.uint8], evidence: NDArray[np.float32]) -> NDArray[
     """
     grey = (view.astype(np.float64) / 255 @ _LUMA)[..., None]
     colour = matplotlib.colormaps[EVIDENCE](evidence)[..., :3]
-    return np.uint8(np.rint(255 * (_COVER * colour + (1 - _COVER) * grey)))
+    return np.rint(255 * (_COVER * colour + (1 - _COVER) * grey)).astype(np.uint8)
 
 
 def _share_histogram(axes: Axes, values: NDArray[np.float64], edges: NDArray[np.float64]) -> None:
