@@ -102,12 +102,15 @@ def _layers(outputs: Mapping[str, Tensor]) -> list[Layer]:
     """Those of which the output is one map, or the tokens of one, in the order in which they were computed."""
     found: list[Layer] = []
     grids: dict[tuple[int, int], set[int]] = {}  # with the numbers of features of the maps that have them
+    lengths: set[int] = set()  # of rows of tokens
     for name, output in outputs.items():
+        if output.ndim == 3:
+            lengths.add(output.shape[1])
         layer = _as_map(name, output) or _as_tokens(name, output, grids)
         if layer is None:
             continue
-        # What every position gives every other in attention looks like a map that is finer than those before.
-        if layer.grid not in grids and any(layer.grid > coarser for coarser in grids):
+        # What every token gives every other in attention only looks like a map.
+        if layer.extra_tokens is None and layer.grid[0] in lengths:
             continue
         grids.setdefault(layer.grid, set()).add(layer.by_position(output).shape[2])
         found.append(layer)
