@@ -71,7 +71,7 @@ class Explainer:
             ``cell``, or ``predicted_latitude`` and ``predicted_longitude``, as `read_outs` gives them.
         """
         if isinstance(self.read_out, read_outs.ReadOut):
-            return torch.from_numpy(answers["cell"].to_numpy(np.int64)).to(self.run.device)
+            return torch.tensor(answers["cell"].to_numpy(np.int64), device=self.run.device)
         vectors = metrics.unit_vectors(answers["predicted_latitude"], answers["predicted_longitude"])
         return torch.from_numpy(vectors).float().to(self.run.device)
 
