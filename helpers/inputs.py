@@ -343,6 +343,11 @@ def square(photo: Tensor, image_size: int) -> Tensor:
     return shrunk[:, top : top + side, left : left + side]
 
 
+def centre(photo: Tensor, image_size: int) -> Tensor:
+    """The central view of a uint8 photo (3, height, width): what training is judged by, and the last of five crops."""
+    return functional.center_crop(_shrunk(photo, image_size), [image_size])
+
+
 class _Request(NamedTuple):
     epoch: int
     numbers: NDArray[np.int64]
@@ -484,7 +489,7 @@ def _cut(photo: Tensor, image_size: int, view: str, generator: np.random.Generat
     if view == "five":
         return torch.stack(functional.five_crop(_shrunk(photo, image_size), [image_size])), []
     if view not in _RANDOM:
-        return functional.center_crop(_shrunk(photo, image_size), [image_size]), []
+        return centre(photo, image_size), []
     height, width = photo.shape[-2:]
     drawn = _drawn(height, width, view, generator)
     side = _cut_side(image_size, view)
@@ -592,8 +597,13 @@ def _hue_rotation(turn: Tensor) -> Tensor:
     return cosine * torch.eye(3, device=turn.device) + (1 - cosine) / 3 + turn.sin() * to_next
 
 
+def resized(pictures: Tensor, short_side: int) -> Tensor:
+    """Photos (..., channels, height, width) so that the shorter side has so many pixels; see `photos.resize`."""
+    return _by_channel(pictures, lambda part, how: photos.resize(part, short_side, how))
+
+
 def _shrunk(photo: Tensor, image_size: int) -> Tensor:
-    return _by_channel(photo, lambda part, how: photos.resize(part, short_side(image_size), how))
+    return resized(photo, short_side(image_size))
 
 
 def _by_channel(pictures: Tensor, resample: Callable[[Tensor, InterpolationMode], Tensor]) -> Tensor:

@@ -44,6 +44,7 @@ OUTPUTS: dict[str, Callable[[Mapping[str, Any]], Path]] = {
     "05_evaluation/predict": lambda p: paths.predictions(p["run"], p["name"]),
     "05_evaluation/uncertainty": lambda p: paths.uncertainty(p["run"], p["dataset"]),
     "05_evaluation/breakdown": lambda p: paths.breakdown(p["run"], p["dataset"]),
+    "05_evaluation/explain": lambda p: paths.explanations(p["run"], p["dataset"]),
     "05_evaluation/leakage": lambda p: paths.leakage(p["run"], p["dataset"]),
     "05_evaluation/report": lambda p: paths.report(p["run"], p["dataset"]),
     "05_evaluation/compare_runs": lambda p: paths.comparison(p["dataset"]),

@@ -190,6 +190,11 @@ def breakdown(run_name: str, dataset: str) -> Path:
     return root() / "05_evaluation" / "breakdowns" / evaluated_name(run_name) / checked_name(dataset)
 
 
+def explanations(run_name: str, dataset: str) -> Path:
+    """Folder with what in photos of a dataset speaks for the places that a run names."""
+    return root() / "05_evaluation" / "explanations" / evaluated_name(run_name) / checked_name(dataset)
+
+
 def leakage(run_name: str, dataset: str) -> Path:
     """Folder with how near test photos are to those that a run has learned from."""
     return root() / "05_evaluation" / "leakage" / evaluated_name(run_name) / checked_name(dataset)

@@ -37,6 +37,8 @@ OUTCOME_COLORS = {
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#D6E6F4", "#6AAED6", "#1764AB", "#08204A"])  # one hue, on white
 _LEAST_ROW = 4.4  # points: a smaller row of a matrix has a name that nobody can read
 _NEAREST_KM = 0.01  # nearer than 10 m is the same place, by any photo's coordinates
+EVIDENCE, _COVER = "inferno", 0.6  # colours of what speaks for an answer, and how far they cover the photo
+_LUMA = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601
 GREY, _BAR = "#6B6B6B", "#C9CDD1"
 _STYLE: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so every machine draws the same
@@ -636,6 +638,40 @@ def sweep_history(table: pd.DataFrame, best_by: str, title: str = "", *, width: 
     line = Line2D([], [], color=PALETTE[1], label="best so far")
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     _explain_trials(figure, [*_trial_marks(table["state"]), line], width)
+    return finished(figure)
+
+
+@styled
+def deletion_plot(
+    summary: pd.DataFrame, title: str = "", *, score: str = "probability of the class", width: float = SINGLE_COLUMN
+) -> Figure:
+    """What is left of a score when parts of the photos are greyed out, against their share; whiskers: 95 % intervals.
+
+    Parameters
+    ----------
+    summary : DataFrame
+        From :func:`helpers.map_checks.deletion_summary`.
+    title : str
+    score : str
+        What it is called.
+    width : float
+        Of the figure, in inches.
+    """
+    figure, axes = plt.subplots(figsize=(width, min(0.75 * width, 3.2)), layout="constrained")
+    whole = summary[summary["greyed"] == 0]
+    looks = {"most": (PALETTE[1], "o", "-"), "random": (GREY, "x", "--"), "least": (PALETTE[0], "s", "-")}
+    for number, (where, (color, marker, line)) in enumerate(looks.items()):
+        rows = pd.concat([whole, summary[summary["places"] == where]])
+        percent, aside = 100 * rows["greyed"].to_numpy(), np.where(rows["greyed"] > 0, 0.5 * (number - 1), 0)
+        label = where if where == "random" else f"{where} important"
+        axes.plot(percent + aside, rows["score"], line, color=color, marker=marker, label=label)
+        axes.vlines(percent + aside, rows["low"], rows["high"], color=color, linewidth=0.8)
+    axes.set_ylim(bottom=min(0.0, float(summary[["score", "low"]].min().min())))
+    axes.set_xlabel("Greyed out (% of the photo)")
+    axes.set_ylabel(f"Mean {score}")
+    axes.set_title(title)
+    photos = int(whole["photos"].iloc[0])
+    axes.legend(title=f"{photos:,} photos; places greyed out", title_fontsize=6.5, alignment="left")
     return finished(figure)
 
 
@@ -1649,6 +1685,25 @@ def _tile(axes: Axes, image: NDArray[np.uint8], caption: str, left: float, top: 
         interpolation="antialiased",
     )
     axes.text(middle, top + 1.0, caption, fontsize=size, ha="center", va="top", linespacing=1.1)
+
+
+def overlaid(view: NDArray[np.uint8], evidence: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """A photo in grey under the colours of a map: dark where nothing speaks for an answer, yellow where most does.
+
+    Parameters
+    ----------
+    view : ndarray of uint8, shape (height, width, 3)
+    evidence : ndarray of float32, shape (height, width)
+        From 0 to 1.
+
+    Returns
+    -------
+    ndarray of uint8, shape (height, width, 3)
+        For any page or app: nothing but numpy and a colour map is needed to draw it.
+    """
+    grey = (view.astype(np.float64) / 255 @ _LUMA)[..., None]
+    colour = matplotlib.colormaps[EVIDENCE](evidence)[..., :3]
+    return np.rint(255 * (_COVER * colour + (1 - _COVER) * grey)).astype(np.uint8)
 
 
 def _share_histogram(axes: Axes, values: NDArray[np.float64], edges: NDArray[np.float64]) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+OF_PHOTOS = "branches.0."
+"""How the names of the layers of the branch begin that sees the photo."""
 EXCHANGES = 4
 """How often the class tokens attend to each other, at equal distances, the last time after the last block."""
 

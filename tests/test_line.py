@@ -63,7 +63,7 @@ def line(tmp_path_factory):
         runs = ",".join(f"{TINY}-{name}" for name in ANSWERING)
         notebooks.run("05_evaluation/paper_table", {"dataset": TINY, "runs": runs, "resamples": 50})
         together = f"{TINY}-multi-{{scene}}+{TINY}-multi"
-        for notebook in ("uncertainty", "breakdown", "leakage", "report"):
+        for notebook in ("uncertainty", "breakdown", "explain", "leakage", "report"):
             notebooks.run(f"05_evaluation/{notebook}", {"dataset": TINY, "run": f"{TINY}-multi", "resamples": 50})
         notebooks.run("05_evaluation/evaluate", {"dataset": TINY, "run": together, "resamples": 50})
         notebooks.run("05_evaluation/compare_runs", {"dataset": TINY, "runs": f"{runs},{together}", "resamples": 50})
@@ -158,6 +158,7 @@ OUTPUTS = {
         "best.png",
         "worst.png",
     ],
+    "05_evaluation/explain": ["gallery.png", "explained.csv", "deletion.csv", "deletion.md", "deletion.png"],
     "05_evaluation/leakage": ["accuracy_without.csv", "accuracy_by_similarity.csv", "nearest_training.png"],
     "05_evaluation/report": ["report.html", "MODEL_CARD.md"],
     "05_evaluation/compare_runs": ["accuracy.csv", "accuracy.tex", "paired.csv", "comparison.pdf", "comparison.svg"],
@@ -267,6 +268,8 @@ def test_a_run_is_evaluated_on_a_list_that_has_only_a_test_split(root, tmp_path)
         ("04_training/train", {"partition": "mutli"}, "did you mean 'multi'"),
         ("04_training/train", {"dataset": "toy-eart"}, "Did you mean 'toy-earth'"),
         ("05_evaluation/evaluate", {"run": "nobody"}, r"papermill 04_training/train\.ipynb"),
+        ("05_evaluation/explain", {"run": f"{TINY}-multi", "level": "midle"}, "did you mean 'middle'"),
+        ("05_evaluation/explain", {"run": f"{TINY}-multi", "dataset": TINY, "photos": "nobody"}, "is no test photo"),
     ],
 )
 def test_papermill_fails_with_the_remedy_and_leaves_nothing(root, tmp_path, notebook, parameters, message):

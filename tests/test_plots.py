@@ -19,6 +19,7 @@ from helpers import (
     bootstrap,
     breakdown,
     comparison,
+    map_checks,
     maps,
     metrics,
     places,
@@ -80,6 +81,19 @@ def covered():
     rng = np.random.default_rng(3)
     held = {"held_from": rng.random(90), "held_from_uncalibrated": rng.random(90) ** 0.3}
     return uncertainty.coverage(pd.DataFrame({**held, "author": rng.integers(20, size=90).astype(str)}), 20, seed=7)
+
+
+def greyed(photos):
+    """What is left of the scores of so many photos, each by an author of its own."""
+    rng = np.random.default_rng(3)
+    combinations = [(0.0, ""), *itertools.product(map_checks.GREYED, map_checks.PLACES)]
+    tables = [
+        pd.DataFrame(
+            {"id": np.arange(photos), "author": "", "greyed": share, "places": where, "score": rng.random(photos)}
+        )
+        for share, where in combinations
+    ]
+    return map_checks.deletion_summary(pd.concat(tables), 20, seed=7)
 
 
 def answered(photos):
@@ -186,6 +200,8 @@ def one_of_each(width):
     for models in ([], ["f*"], ["coarse", "middle", "fine", "f*", "country (sum)", "continent (sum)"]):
         yield plots.reliability_plot(reliable(models), "reliability" * (len(models) > 1), width=width)
     yield plots.coverage_plot(covered(), width=width)
+    for photos in (1, 40):
+        yield plots.deletion_plot(greyed(photos), "greyed out" * (photos > 1), width=width)
     yield plots.abstention_plot(answered(0), width=width)
     yield plots.abstention_plot(answered(300), "abstention", width=width)
     yield plots.comparison_plot(*differing(["f*"]), width=width)
@@ -797,3 +813,19 @@ def test_four_baselines_look_different():
     figure = plots.accuracy_plot(table(["f*", *names]), baselines=names)
     lines = [line for line in figure.axes[0].lines if line.get_label() in names]
     assert len({(line.get_color(), line.get_linestyle(), line.get_marker()) for line in lines}) == 4
+
+
+def test_a_figure_of_deletion_holds_what_is_left_of_the_score():
+    summary = greyed(40)
+    axes = plots.deletion_plot(summary).axes[0]
+    assert [line.get_label() for line in axes.lines] == ["most important", "random", "least important"]
+    for line, where in zip(axes.lines, map_checks.PLACES, strict=True):
+        scores = summary[summary["places"].isin(["", where])]["score"]
+        np.testing.assert_allclose(line.get_ydata(), scores)
+        np.testing.assert_allclose(line.get_xdata(), [0, 10, 20, 40], atol=0.5)
+
+
+def test_the_more_speaks_for_a_guess_the_brighter_its_place_whatever_the_photo():
+    views = np.random.default_rng(7).integers(0, 256, (4, 1, 3), dtype=np.uint8)
+    steps = [plots.overlaid(views, np.full((4, 1), share, np.float32)).mean(axis=2) for share in np.linspace(0, 1, 6)]
+    assert (np.diff(steps, axis=0) > 0).all()
