@@ -116,7 +116,7 @@ def segmenter(file: Path) -> str:
     """Train a segmentation network on rendered scenes, keep it, and say how well it does on others."""
     dataset = rendered(SEGMENTER_PHOTOS)
     rows = segmentation.joined(data_lists.read(dataset), dataset)
-    root, palette = fetch.photo_folder(dataset, ""), segmenters.RENDERED
+    root, palette, maps = fetch.photo_folder(dataset, ""), segmenters.RENDERED, inputs.maps_of(rows)
     torch.manual_seed(SEEDS[0])
     network = torchvision.models.get_model(
         NETWORK, weights=None, weights_backbone=None, num_classes=len(palette.names)
@@ -128,7 +128,7 @@ def segmenter(file: Path) -> str:
     order = (torch.randperm(len(training)).split(BATCH) for _ in range(SEGMENTER_EPOCHS))
     requests = [(epoch, part) for epoch, parts in enumerate(order, 1) for part in parts if len(part) == BATCH]
     view = "crop+rotation+colour"
-    stream = inputs.stream(training, root, SIDE, view, requests, 1, SEEDS[0], finished=True, with_maps=True)
+    stream = inputs.stream(training, root, SIDE, view, requests, 1, SEEDS[0], finished=True, maps=maps)
     mean, std = (torch.tensor(each).view(3, 1, 1) for each in (segmenters.MEAN, segmenters.STD))
     started = time.monotonic()
     for step, batch in enumerate(stream, 1):
@@ -144,7 +144,7 @@ def segmenter(file: Path) -> str:
     palette.write(file.with_suffix(".csv"))
     unseen = rows[rows["split"] == "test"].reset_index(drop=True)
     counts = torch.zeros(len(palette.names), len(palette.names), dtype=torch.int64)
-    views = inputs.PhotoViews(unseen, root, SIDE, "centre", with_maps=True)
+    views = inputs.PhotoViews(unseen, root, SIDE, "centre", maps=maps)
     for batch in inputs.batches(views, range(len(unseen)), BATCH):
         found, true = segmenters.segment(network.eval(), batch[:, :3]).long(), batch[:, 3].long()
         counts += torch.bincount((true * len(palette.names) + found).flatten(), minlength=counts.numel()).view_as(

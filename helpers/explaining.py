@@ -285,8 +285,8 @@ def explain(
     found: dict[str, NDArray[np.float32]] = {}
     for explained, part, answer in routed(explainers, rows, answers):
         named, start = explained.named(answer), 0
-        with_maps = explained.needs_maps
-        seen = inputs.PhotoViews(part, photo_root, explained.image_size, view="centre", with_maps=with_maps)
+        segmented = inputs.maps_of(part) if explained.needs_maps else None
+        seen = inputs.PhotoViews(part, photo_root, explained.image_size, view="centre", maps=segmented)
         batches = inputs.batches(seen, range(len(part)), batch_size)
         total = -(-len(part) // batch_size)
         for batch in progress.track(batches, "explaining", total, unit=f"batches of {batch_size} photos"):

@@ -83,8 +83,8 @@ def of(
         raise ValueError("the backbone is in training mode, so its features will not stay: call model.eval()")
     together = min(batch_size, _MOST_TOGETHER)
     shape = (model.feature_count,) if view == "centre" else (VIEWS[view], model.feature_count)
-    maps = inputs.maps_of(rows).name if model.has_map_branch else ""
-    folder = paths.features(_name(model, image_size, view, precision, together, maps))
+    maps = inputs.maps_of(rows) if model.has_map_branch else None
+    folder = paths.features(_name(model, image_size, view, precision, together, maps.name if maps else ""))
     wanted = shards.known_hashes(rows, photo_root)
     found = torch.empty((len(rows), *shape), dtype=torch.float32)
     absent = _fill(found, wanted, folder)
@@ -94,9 +94,7 @@ def of(
     print(f"{label}: {len(rows) - len(absent)} kept from before, {len(absent)} to compute", flush=True)
     parts = [(0, part) for part in torch.from_numpy(absent).split(together)]
     workers = inputs.workers_worth(len(absent), together)
-    stream = inputs.stream(
-        *(rows, photo_root, image_size, view, parts, workers), seed=0, with_maps=model.has_map_branch
-    )
+    stream = inputs.stream(*(rows, photo_root, image_size, view, parts, workers), seed=0, maps=maps)
     counted = progress.track(stream, label, len(parts), unit=f"batches of {together} photos")
     done = written = 0
     for batch in counted:

@@ -96,7 +96,7 @@ def find(given: Sequence[str | Path], base: Path = Path()) -> Given:
         If a glob or a folder has no photo, or nothing is given.
     """
     found = _Found(base)
-    for each in map(os.fspath, given):
+    for each in map(str, given):
         name = os.path.expanduser(each)
         place = base / name
         if place.is_dir() or (place.is_file() and photo_stores.ARCHIVE.search(name)):

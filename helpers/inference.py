@@ -7,6 +7,7 @@ All of it is done to a copy.
 
 import copy
 import functools
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +40,7 @@ class Quick(nn.Module):
     Parameters
     ----------
     network : Module
-        In evaluation mode. It takes uint8 views of shape (n, 3, side, side), n more than any number, and gives a tensor
+        In evaluation mode. It takes uint8 views of shape (n, channels, side, side), n any number, and gives a tensor
         of n rows, or several by name.
     image_size : int
         Side of the views, in pixels.
@@ -64,7 +65,8 @@ class Quick(nn.Module):
         suiting = at_once or crops_that_suit(device, network, image_size)
         self.at_once = suiting
         copied = copy.deepcopy(network).to(device).eval()
-        example = torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8, device=device)
+        shape = (1, getattr(network, "channels", 3), image_size, image_size)
+        example = torch.zeros(shape, dtype=torch.uint8, device=device)
         fold(copied, example)
         clamp_at_once(copied, example)
         self.network = copied.to(memory_format=torch.channels_last)
@@ -124,12 +126,13 @@ def fold(network: nn.Module, example: Tensor) -> int:
     once. The network is the same then up to rounding.
     """
     pairs = _followed(network, example, (nn.BatchNorm2d,))
-    for convolution, normalisation in pairs:
+    for convolution, layer in pairs:
+        normalisation: Any = layer  # mypy takes its buffers for modules
         convolution.weight, convolution.bias = fusion.fuse_conv_bn_weights(
             *(convolution.weight, convolution.bias, normalisation.running_mean, normalisation.running_var),
             *(normalisation.eps, normalisation.weight, normalisation.bias),
         )
-    _leave_out(network, [normalisation for _, normalisation in pairs])
+    _leave_out(network, [layer for _, layer in pairs])
     return len(pairs)
 
 

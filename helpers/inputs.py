@@ -86,13 +86,13 @@ class PhotoViews(Dataset[Tensor]):
         (:func:`crop_rotate_and_colour`).
     seed, epoch : int
         Determine the random views, whatever the number of workers.
-    with_maps : bool
-        Whether a photo comes with its segmentation map; see :func:`maps_of`.
+    maps : Path or PhotoStore, optional
+        Segmentation maps of the photos, if they are to come with them; see :func:`maps_of`.
 
     Raises
     ------
     ValueError
-        If there is no such view, or maps are wanted and `rows` tell of none.
+        If there is no such view.
 
     Notes
     -----
@@ -109,12 +109,12 @@ class PhotoViews(Dataset[Tensor]):
         view: str,
         seed: int = 0,
         epoch: int = 0,
-        with_maps: bool = False,
+        maps: photo_stores.PhotoRoot | None = None,
     ) -> None:
         _check_view(view)
         self.paths = rows["path"].tolist()
         self.store = photo_stores.reopened(photo_root)
-        self.maps = _opened_maps(rows, with_maps)
+        self.maps = None if maps is None else photo_stores.reopened(maps)
         self.image_size = image_size
         self.view = view
         self.seed = seed
@@ -184,7 +184,7 @@ def stream(
     seed: int,
     cache: "RawPhotos | None" = None,
     finished: bool = False,
-    with_maps: bool = False,
+    maps: photo_stores.PhotoRoot | None = None,
 ) -> Generator[Batch, None, None]:
     """Photos for a whole training, batch by batch, read ahead by worker processes that live as long as it does.
 
@@ -211,8 +211,9 @@ def stream(
     finished : bool
         Whether the workers call :func:`finish`. For training on a CPU, where the threads of this process would wait for
         one another, step by step, whenever a worker needs a core.
-    with_maps : bool
-        Whether photos come with their segmentation maps; see :func:`maps_of`. A photo without one cannot be read.
+    maps : Path or PhotoStore, optional
+        Segmentation maps of the photos, if they are to come with them; see :func:`maps_of`. A photo without one cannot
+        be read.
 
     Yields
     ------
@@ -222,8 +223,7 @@ def stream(
     Raises
     ------
     ValueError
-        If there is no such view, or the cache does not serve it, or does not hold the photos; if maps are wanted and
-        `rows` tell of none, or of a cache, which has none.
+        If there is no such view, or the cache does not serve it, does not hold the photos, or is to come with maps.
     photo_stores.Unreadable
         If a path leaves the photo root. Of photos that cannot be read, a batch tells in ``failed``.
 
@@ -236,8 +236,10 @@ def stream(
     _check_view(view)
     collate = functools.partial(_finished, view, image_size) if finished else _as_it_is
     if cache is not None:
-        if with_maps:
+        if maps is not None:
             raise ValueError("decoded photos are kept without segmentation maps: read the photos themselves")
+        if not isinstance(photo_root, Path):
+            raise ValueError("a cache of decoded photos is of a folder or an archive: give the path of it")
         places = cache.places(rows, photo_root, image_size, view)
         wanted = (_Request(epoch, numbers.numpy(), places[numbers.numpy()]) for epoch, numbers in requests)
         answers = _CachedBatches(cache, image_size, view, seed)
@@ -246,7 +248,6 @@ def stream(
     # By Arrow, because a list of Python strings takes several times the memory.
     paths = pa.array(rows["path"], pa.large_string())
     asked = (_Request(epoch, numbers.numpy(), paths.take(numbers.numpy()).to_pylist()) for epoch, numbers in requests)
-    maps = _opened_maps(rows, with_maps)
     return _streamed(_DecodedBatches(photo_root, image_size, view, seed, maps), asked, workers, collate)
 
 
@@ -364,10 +365,11 @@ class _DecodedBatches(Dataset[Batch]):
         image_size: int,
         view: str,
         seed: int,
-        maps: photo_stores.PhotoStore | None,
+        maps: photo_stores.PhotoRoot | None,
     ) -> None:
         self.store = photo_stores.reopened(photo_root)  # before workers are forked, so that they share its index
-        self.image_size, self.view, self.seed, self.maps = image_size, view, seed, maps
+        self.maps = None if maps is None else photo_stores.reopened(maps)
+        self.image_size, self.view, self.seed = image_size, view, seed
 
     def __getitems__(self, request: _Request) -> Batch:
         numbers, cuts, draws, failed = [], [], [], []
@@ -620,12 +622,6 @@ def _read(store: photo_stores.PhotoStore, maps: photo_stores.PhotoStore | None, 
     if maps is None:
         return photo
     return torch.cat([photo, segmentation.read(maps, path, (photo.shape[1], photo.shape[2]))])
-
-
-def _opened_maps(rows: pd.DataFrame, with_maps: bool) -> photo_stores.PhotoStore | None:
-    if not with_maps:
-        return None
-    return photo_stores.reopened(maps_of(rows))
 
 
 def _middle(length: int, part: int) -> int:

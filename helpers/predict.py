@@ -513,8 +513,8 @@ def _outputs(
             for batch in found.split(batch_size):
                 yield _sound(network.model.classify(batch.flatten(0, 1).to(network.device)), batch.shape[1])
         return
-    with_maps = network.model.has_map_branch
-    views = inputs.PhotoViews(rows, photo_root, network.image_size, view="five", with_maps=with_maps)
+    maps = inputs.maps_of(rows) if network.model.has_map_branch else None
+    views = inputs.PhotoViews(rows, photo_root, network.image_size, view="five", maps=maps)
     batches = inputs.batches(views, range(len(rows)), batch_size)
     total = -(-len(rows) // batch_size)
     for photos in progress.track(batches, "predicting", total, unit=f"batches of {batch_size} photos"):

@@ -3,7 +3,9 @@
 import argparse
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -57,6 +59,7 @@ def run(arguments: list[str] | None = None) -> int:
             batch_size=asked.batch_size,
             fusion=asked.fusion,
             tell_scenes=asked.scenes,
+            segmenter_weights=asked.segmenter_weights,
         )
     except (ValueError, OSError) as error:
         _say(f"error: {error}")
@@ -81,26 +84,26 @@ def run(arguments: list[str] | None = None) -> int:
     return 1 if unread == len(table) else 0
 
 
-def in_words(photo: dict[str, object]) -> str:
+def in_words(photo: Mapping[Any, Any]) -> str:
     """A guess as text: the place, how far off it may be, and the likeliest places.
 
     Parameters
     ----------
-    photo : dict
+    photo : mapping
         A row of the table of :class:`helpers.placing.Predictions`.
     """
     if photo["error"]:
         return f"{photo['id']}\n  cannot be placed: {photo['error']}\n"
-    place = maps.place_name(*(photo[what] for what in ("latitude", "longitude", "country", "region")))  # type: ignore[arg-type]
+    place = maps.place_name(*(photo[what] for what in ("latitude", "longitude", "country", "region")))
     lines = [str(photo["id"]), f"  {place}", f"  {sureness(photo)}"]
     for rank in range(1, placing.PLACES + 1):
         latitude, longitude, share, *names = (photo[f"place_{rank}_{what}"] for what in placing.OF_PLACES)
         if pd.notna(share):
-            lines.append(f"    {100 * share:5.1f} %  {maps.place_name(latitude, longitude, *names)}")  # type: ignore
+            lines.append(f"    {100 * share:5.1f} %  {maps.place_name(latitude, longitude, *names)}")
     return "\n".join(lines) + "\n"
 
 
-def sureness(photo: dict[str, object]) -> str:
+def sureness(photo: Mapping[Any, Any]) -> str:
     """How far off a guess may be, in words.
 
     Examples
@@ -117,7 +120,7 @@ def sureness(photo: dict[str, object]) -> str:
     )
     parts = [radii if known else "how far off it may be is not known"]
     if pd.notna(photo["confidence"]):
-        parts.append(f"confidence {100 * float(photo['confidence']):.1f} %")  # type: ignore[arg-type]
+        parts.append(f"confidence {100 * float(photo['confidence']):.1f} %")
     if photo["scene"]:
         parts.append(str(photo["scene"]))
     return "; ".join(parts) + ("" if photo["calibrated"] else " (not calibrated)")
@@ -133,9 +136,11 @@ def draw_maps(table: pd.DataFrame, folder: Path) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     drawn = []
-    for number, row in table[table["error"] == ""].iterrows():
+    for number, (_, row) in enumerate(table.iterrows(), start=1):
+        if row["error"]:
+            continue
         name = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(str(row["id"])).stem).strip("-")[:60]
-        file = folder / f"{int(number) + 1:0{len(str(len(table)))}d}-{name or 'photo'}.png"
+        file = folder / f"{number:0{len(str(len(table)))}d}-{name or 'photo'}.png"
         plots.save(maps.guess_map(row, Path(str(row["id"])).name), file)
         drawn.append(file)
     return drawn
@@ -151,6 +156,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--precision", choices=devices.PRECISIONS, default="auto", help="fp32 where digits matter")
     parser.add_argument("--batch-size", type=_positive, default=0, help="photos that the device is given at once")
     parser.add_argument("--fusion", choices=("auto", *read_outs.FUSIONS), default="auto", help="of the five crops")
+    parser.add_argument(
+        "--segmenter-weights", default="default", metavar="FILE", help="of the network whose maps the run looks at too"
+    )
     parser.add_argument("--no-scenes", dest="scenes", action="store_false", help="leave scenes out, which take time")
     return parser
 

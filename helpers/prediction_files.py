@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ FORMS: dict[str, Callable[[pd.DataFrame], str]] = {".csv": as_csv, ".json": as_j
 """How a table is written, by the suffix of the file."""
 
 
-def _nested(row: dict[str, Any]) -> dict[str, Any]:
+def _nested(row: Mapping[Any, Any]) -> dict[str, Any]:
     """A row with its likeliest places in a list, without what is not known of them."""
     plain = {name: _plain(value) for name, value in row.items() if not name.startswith("place_")}
     ranks = range(1, placing.PLACES + 1) if not row["error"] else ()

@@ -126,6 +126,15 @@ def palette(dataset: str) -> Palette:
     return Palette.read(paths.segmentations(dataset) / PALETTE)
 
 
+def keep(dataset: str, run_folder: Path) -> None:
+    """Write into the folder of a run what its maps are of, and what made them."""
+    folder = paths.segmentations(dataset)
+    Palette.read(folder / PALETTE).write(run_folder / PALETTE)
+    told = json.loads((folder / MAPS).read_text())
+    told.pop("folder")
+    (run_folder / MAPS).write_text(json.dumps(told, indent=2) + "\n")
+
+
 def joined(rows: pd.DataFrame, dataset: str, palette: Palette | None = None) -> pd.DataFrame:
     """Rows of a data list with ``maps``, the folder of shards that holds the maps of the photos.
 

@@ -215,12 +215,59 @@ def counted(made: Made) -> dict[str, int]:
     return {"photos": len(made.shares), "maps": len(made.shares) - sum(left_out.values()), **left_out}
 
 
-def record(made: Made, segmenter: Segmenter, folder: Path) -> None:
+def record(made: Made, segmenter: Segmenter, short_side: int, folder: Path) -> None:
     """Write what tells of the maps into the output folder of a dataset."""
     segmenter.palette.write(folder / PALETTE)
     made.shares.to_parquet(folder / SHARES, index=False)
     told = {"folder": str(made.folder.relative_to(paths.root())), "segmenter": segmenter.name}
-    (folder / MAPS).write_text(json.dumps(told | {"weights": segmenter.weights}, indent=2) + "\n")
+    told |= {"weights": segmenter.weights}
+    (folder / MAPS).write_text(json.dumps(told | {"short_side": short_side}, indent=2) + "\n")
+
+
+def of_run(folder: Path, weights: str = "default", allow_pickle: bool = False) -> tuple[Segmenter, int]:
+    """The segmenter whose maps a run has learned from, and the short side that its photos have.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run.
+    weights : str
+        Of the segmenter: the file that it had, or ``default`` where those of torchvision were used.
+    allow_pickle : bool
+        As for :func:`load`.
+
+    Raises
+    ------
+    ValueError
+        If the maps were drawn by the renderer, which knows no other photos, or the weights are not those that were
+        used.
+    """
+    told = json.loads((folder / MAPS).read_text())
+    if told["segmenter"] == RENDERER:
+        raise ValueError(
+            f"{folder.name} looks at segmentation maps too, and has learned from those of the renderer of toy-earth, "
+            "which knows no other photos: place photos of a list of toy-earth with 05_evaluation/evaluate.ipynb"
+        )
+    segmenter = load(told["segmenter"], weights, "" if weights == "default" else str(folder / PALETTE), allow_pickle)
+    if segmenter.weights != told["weights"]:
+        raise ValueError(
+            f"{folder.name} looks at segmentation maps by a {told['segmenter']} with other weights than {weights!r}: "
+            "name the file of those that made the maps it has learned from"
+        )
+    return segmenter, int(told["short_side"])
+
+
+def maps_of(
+    rows: pd.DataFrame, photo_root: photo_stores.PhotoRoot, segmenter: Segmenter, short_side: int
+) -> dict[str, bytes]:
+    """Maps of a few photos as files in memory, by the ``path`` of the photo; none of those that cannot be read."""
+    if segmenter.network is None:
+        raise ValueError("the renderer knows its own photos alone")
+    found = {}
+    for numbers, pictures in _alike(_shrunk(rows, photo_root, short_side), rows["id"], {}):
+        for number, classes in zip(numbers, segment(segmenter.network, pictures), strict=True):
+            found[str(rows["path"].iloc[number])] = _png(classes.numpy())
+    return found
 
 
 @torch.inference_mode()
@@ -286,7 +333,7 @@ def _segment_shard(task: _Task, network: nn.Module, count: Callable[[int], None]
 class _Shrunk(Dataset[Tensor | photos.PhotoError]):
     """Photos of a list, shrunk, each in its own shape; of one that cannot be read, the error."""
 
-    def __init__(self, rows: pd.DataFrame, photo_root: Path, short_side: int) -> None:
+    def __init__(self, rows: pd.DataFrame, photo_root: photo_stores.PhotoRoot, short_side: int) -> None:
         self.paths, self.short_side = rows["path"].tolist(), short_side
         self.store = photo_stores.reopened(photo_root)
 
@@ -300,7 +347,9 @@ class _Shrunk(Dataset[Tensor | photos.PhotoError]):
             return error
 
 
-def _shrunk(rows: pd.DataFrame, photo_root: Path, short_side: int) -> Iterator[Tensor | photos.PhotoError]:
+def _shrunk(
+    rows: pd.DataFrame, photo_root: photo_stores.PhotoRoot, short_side: int
+) -> Iterator[Tensor | photos.PhotoError]:
     workers = inputs.workers_worth(len(rows), _MOST_TOGETHER)
     return iter(DataLoader(_Shrunk(rows, photo_root, short_side), batch_size=None, num_workers=workers))
 

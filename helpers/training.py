@@ -493,7 +493,7 @@ class _Run:
         places = self.training.rows[["latitude", "longitude"]].round(2)
         places.to_parquet(self.folder / "training_places.parquet", index=False)
         if self.settings.segmentation:
-            segmentation.palette(self.settings.dataset).write(self.folder / segmentation.PALETTE)
+            segmentation.keep(self.settings.dataset, self.folder)
         # Without folders: a shared run should not tell of its owner's machine.
         elsewhere = {"photo_root": "", "weights": Path(self.settings.weights).name}
         trained_on = {
@@ -519,11 +519,12 @@ class _Run:
 
     def _stream(self, photos: Photos, view: str, requests: Iterator[tuple[int, Tensor]]) -> Iterator[inputs.Batch]:
         workers = self.running.workers or inputs.default_workers(self.group.on_this_machine)
+        maps = inputs.maps_of(photos.rows) if self.model.has_map_branch else None
         if view == "centre" and not inputs.workers_worth(len(photos), self.settings.batch_size):
             workers = 0  # they begin anew with each validation
         return inputs.stream(
             *(photos.rows, photos.root, self.settings.image_size, view, requests, workers, self.settings.seed),
-            *(self.cache, self.device.type == "cpu", self.model.has_map_branch),
+            *(self.cache, self.device.type == "cpu", maps),
         )
 
     def _requests(self) -> Iterator[tuple[int, Tensor]]:

@@ -79,7 +79,7 @@ def recorded_maps(dataset: str) -> segmenters.Made:
     chosen, inputs = segmenters.load(segmenters.RENDERER), {"data list": paths.data_list(dataset)}
     output = manifests.begin(paths.segmentations(dataset), "02_scenes/segment", {"dataset": dataset}, inputs)
     made = segmenters.make(data_lists.read(dataset), dataset, paths.photos(dataset), chosen, short_side=256)
-    segmenters.record(made, chosen, output.folder)
+    segmenters.record(made, chosen, 256, output.folder)
     manifests.finish(output)
     return made
 

@@ -217,7 +217,7 @@ def test_photos_that_are_not_there_are_refused_with_the_nearest(which, count, me
 class Brightness(torch.nn.Module):
     """Names the first class the more surely, the brighter the photo is: every place counts by its brightness alone."""
 
-    architecture = "brightness"
+    architecture, has_map_branch, channels = "brightness", False, 3
 
     def __init__(self):
         super().__init__()

@@ -217,7 +217,7 @@ def squares(tmp_path_factory):
 @pytest.mark.parametrize("view", ["centre", "five", "none", "crop+flip", "crop+rotation+colour"])
 def test_a_map_is_cut_mirrored_and_turned_as_its_photo_is(squares, view):
     rows, folder = squares
-    with_maps = PhotoViews(rows, folder, 56, view, seed=3, epoch=2, with_maps=True)
+    with_maps = PhotoViews(rows, folder, 56, view, seed=3, epoch=2, maps=maps_of(rows))
     without = PhotoViews(rows, folder, 56, view, seed=3, epoch=2)
     for number in range(3):
         seen = with_maps[number]
@@ -231,9 +231,9 @@ def test_a_map_is_cut_mirrored_and_turned_as_its_photo_is(squares, view):
 
 
 def test_photos_without_maps_are_refused_where_they_are_wanted(squares):
-    rows, folder = squares
+    rows, _ = squares
     with pytest.raises(ValueError, match=r"looks at segmentation maps too.*02_scenes/segment\.ipynb"):
-        PhotoViews(rows.drop(columns="maps"), folder, 56, "centre", with_maps=True)
+        maps_of(rows.drop(columns="maps"))
 
 
 # Networks
