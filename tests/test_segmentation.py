@@ -13,7 +13,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from helpers import data_lists, manifests, paths, photo_stores, photos, segmentation, segmenters, toy_earth
+from helpers import (
+    data_lists,
+    given_photos,
+    manifests,
+    notebooks,
+    paths,
+    photo_stores,
+    photos,
+    placing,
+    predict,
+    predict_command,
+    recipe,
+    run_folders,
+    segmentation,
+    segmenters,
+    toy_earth,
+    training,
+)
 from helpers.inputs import PhotoViews, maps_of
 from helpers.models import WeightsError
 from helpers.segmentation import MissingMaps, Palette
@@ -355,3 +372,48 @@ def test_what_is_recorded_names_no_folder_of_the_machine(own):
     told = json.loads((paths.segmentations(TINY) / segmentation.MAPS).read_text())
     assert told["folder"].startswith(f"02_scenes/maps/{TINY}/")
     assert told["segmenter"] == segmenters.RENDERER
+
+
+# Photos of one's own, for a run that looks at maps too
+
+
+def run_on_maps_by(segmenter, folder):
+    """A run of two branches, hardly trained, on the tiny toy-earth with maps by a segmenter."""
+    output = manifests.begin(paths.segmentations(TINY), "02_scenes/segment", {"dataset": TINY})
+    made = segmenters.make(data_lists.read(TINY), TINY, paths.photos(TINY), segmenter, short_side=64)
+    segmenters.record(made, segmenter, 64, output.folder)
+    manifests.finish(output)
+    given = {"dataset": TINY, "segmentation": True, "architecture": "timm/test_vit", "weights": "none", "epochs": 1}
+    given |= {"train_layers": "all", "image_size": 64, "batch_size": 32}
+    folder.mkdir()
+    job = recipe.of(notebooks.defaults("04_training/train") | given)
+    training.train_alone(training.Job(*job, folder, folder / "checkpoints"))
+    return folder
+
+
+def test_photos_of_ones_own_get_maps_by_the_segmenter_of_the_run(own, weights, tmp_path):
+    folder = run_on_maps_by(segmenters.load(LRASPP, *weights), tmp_path / "run")
+    rows = data_lists.read(TINY).tail(12).reset_index(drop=True)
+    runs = predict.load({"all": [folder]})
+    expected = predict.locate(runs, predict.with_maps(runs, rows, TINY), paths.photos(TINY), batch_size=8)
+    found = run_folders.find(str(folder))
+    placer = placing.ready(found, precision="fp32", tell_scenes=False, segmenter_weights=weights[0])
+    table = placer(given_photos.find(rows["path"].tolist(), base=paths.photos(TINY))).table
+    assert (table["error"] == "").all()
+    guess = expected.answers["f*"]
+    np.testing.assert_allclose(table["confidence"], guess["confidence"], rtol=0.02)
+    assert (table["cell"].to_numpy() == guess["cell"].to_numpy()).mean() > 0.9
+    with pytest.raises(WeightsError, match="has no classifier"):
+        segmenters.of_run(folder, str(folder / "model.safetensors"))
+    torch.manual_seed(9)
+    other = torchvision.models.get_model(LRASPP, weights=None, weights_backbone=None, num_classes=5)
+    safetensors.torch.save_file(other.state_dict(), tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="with other weights than"):
+        placing.ready(found, segmenter_weights=str(tmp_path / "other.safetensors"))
+
+
+def test_a_run_on_maps_that_were_drawn_places_no_photos_but_those_of_toy_earth(own, tmp_path, capsys):
+    folder = run_on_maps_by(segmenters.load(segmenters.RENDERER), tmp_path / "run")
+    photo = next(paths.photos(TINY).rglob("*.jpg"))
+    assert predict_command.run([str(folder), str(photo)]) == 2
+    assert "learned from those of the renderer of toy-earth, which knows no other photos" in capsys.readouterr().err
