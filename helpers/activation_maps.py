@@ -192,19 +192,20 @@ def resized(maps: Tensor, side: int) -> Tensor:
 
 
 def shown(found: Tensor) -> Tensor:
-    """Maps to look at: what speaks for the class, from 0 to 1 for the place of each photo where most does.
+    """Maps to look at: what speaks for the answer, from 0 to 1.
 
     Parameters
     ----------
     found : Tensor, shape (n, height, width)
-        From :func:`evidence`. What speaks against the class becomes 0, and a photo all of 0 stays that.
+        From :func:`evidence`. What speaks against the answer becomes 0. Nothing is made brighter: where all of a photo
+        speaks against it, nothing is to be seen, and 1 is reached where nothing speaks more, for it or against it.
 
     Examples
     --------
     >>> shown(torch.tensor([[[-1.0, 0.5], [0.25, 0.0]]])).tolist()
-    [[[0.0, 1.0], [0.5, 0.0]]]
+    [[[0.0, 0.5], [0.25, 0.0]]]
     """
-    return scaled(found.clamp_min(0))
+    return found.clamp_min(0)
 
 
 def scaled(maps: Tensor) -> Tensor:

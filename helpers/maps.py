@@ -460,7 +460,7 @@ def explained_gallery(
             linespacing=1.1,
         )
     look: dict[str, Any] = {"cmap": EVIDENCE, "ticks": (0, 1), "width": 0.4, "bottom": below - 0.14}
-    _color_bar(figure, Normalize(0, 1), "Speaks for the guess (1: most in this photo)", **look)
+    _color_bar(figure, Normalize(0, 1), "Speaks for the guess (1: no place says more)", **look)
     _below(figure, _guess_entries(), 3, caption)
     figure.text(0.06 / width, 1 - 0.06 / height, title, fontsize=8.5, va="top")
     return finished(figure)

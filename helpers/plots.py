@@ -1688,7 +1688,7 @@ def _tile(axes: Axes, image: NDArray[np.uint8], caption: str, left: float, top: 
 
 
 def overlaid(view: NDArray[np.uint8], evidence: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """A photo in grey under the colours of a map: dark where nothing speaks for an answer, yellow where most does.
+    """A photo in grey under the colours of a map: dark where nothing speaks for an answer, yellow where much does.
 
     Parameters
     ----------

@@ -247,6 +247,7 @@ def test_photos_of_another_size_than_the_layer_was_found_for_are_refused():
     assert not model.backbone.conv5._forward_hooks
 
 
-def test_maps_are_shown_from_0_to_1_and_nothing_stays_nothing():
+def test_maps_show_what_speaks_for_an_answer_and_make_nothing_brighter_than_it_is():
     maps = torch.tensor([[[-1.0, 0.5], [0.25, 0.0]], [[-1.0, -0.5], [-0.1, 0.0]], [[0.0, 0.0], [0.0, 0.0]]])
-    assert activation_maps.shown(maps).tolist() == [[[0, 1], [0.5, 0]], [[0, 0], [0, 0]], [[0, 0], [0, 0]]]
+    assert activation_maps.shown(maps).tolist() == [[[0, 0.5], [0.25, 0]], [[0, 0], [0, 0]], [[0, 0], [0, 0]]]
+    assert activation_maps.scaled(4 * maps).tolist() == maps.tolist()
