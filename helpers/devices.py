@@ -36,8 +36,8 @@ def named(name: str) -> torch.device:
         return best_device()
     if name not in KINDS:
         raise ValueError(f"no kind of device {name!r}: choose one of {', '.join(KINDS)}")
-    is_there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not is_there.get(name, True):
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there[name]:
         raise ValueError(f"this machine has no device {name!r} that PyTorch could use: choose cpu, or auto")
     return torch.device(name)
 

@@ -7,7 +7,6 @@ All of it is done to a copy.
 
 import copy
 import functools
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -127,12 +126,9 @@ def fold(network: nn.Module, example: Tensor) -> int:
     """
     pairs = _followed(network, example, (nn.BatchNorm2d,))
     for convolution, layer in pairs:
-        normalisation: Any = layer  # mypy takes its buffers for modules
-        convolution.weight, convolution.bias = fusion.fuse_conv_bn_weights(
-            *(convolution.weight, convolution.bias, normalisation.running_mean, normalisation.running_var),
-            *(normalisation.eps, normalisation.weight, normalisation.bias),
-        )
-    _leave_out(network, [layer for _, layer in pairs])
+        fused = fusion.fuse_conv_bn_eval(convolution, layer)  # type: ignore[type-var, arg-type]
+        convolution.weight, convolution.bias = fused.weight, fused.bias
+    _leave_out(network, [normalisation for _, normalisation in pairs])
     return len(pairs)
 
 

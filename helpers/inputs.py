@@ -238,8 +238,6 @@ def stream(
     if cache is not None:
         if maps is not None:
             raise ValueError("decoded photos are kept without segmentation maps: read the photos themselves")
-        if not isinstance(photo_root, Path):
-            raise ValueError("a cache of decoded photos is of a folder or an archive: give the path of it")
         places = cache.places(rows, photo_root, image_size, view)
         wanted = (_Request(epoch, numbers.numpy(), places[numbers.numpy()]) for epoch, numbers in requests)
         answers = _CachedBatches(cache, image_size, view, seed)

@@ -223,7 +223,8 @@ def place_name(latitude: float, longitude: float, country: str, region: str) -> 
     >>> place_name(0.0, -30.0, "", "")
     'at sea (0.00° N, 30.00° W)'
     """
-    degrees = f"{abs(latitude):.2f}° {'NS'[latitude < 0]}, {abs(longitude):.2f}° {'EW'[longitude < 0]}"
+    north, east = "S" if latitude < 0 else "N", "W" if longitude < 0 else "E"
+    degrees = f"{abs(latitude):.2f}° {north}, {abs(longitude):.2f}° {east}"
     return f"{', '.join(part for part in (region, country) if part) or 'at sea'} ({degrees})"
 
 

@@ -69,12 +69,12 @@ def run(arguments: list[str] | None = None) -> int:
     if given.passed_over:
         _say(f"{given.passed_over:,} files are no photos by their names, and were not opened")
     table = placer(given).table
-    if asked.maps:
-        draw_maps(table, asked.maps)
     if asked.output:
         prediction_files.write(table, asked.output)
     else:
         print("\n".join(in_words(row) for row in table.to_dict("records")))
+    if asked.maps:
+        draw_maps(table, asked.maps)
     unread = int((table["error"] != "").sum())
     written = f", written to {asked.output}" if asked.output else ""
     _say(f"{len(table) - unread:,} of {len(table):,} photos placed ({placer.described}){written}")
@@ -136,11 +136,11 @@ def draw_maps(table: pd.DataFrame, folder: Path) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     drawn = []
-    for number, (_, row) in enumerate(table.iterrows(), start=1):
-        if row["error"]:
-            continue
+    sound = (table["error"] == "").to_numpy()
+    for number in sound.nonzero()[0]:
+        row = table.iloc[number]
         name = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(str(row["id"])).stem).strip("-")[:60]
-        file = folder / f"{number:0{len(str(len(table)))}d}-{name or 'photo'}.png"
+        file = folder / f"{number + 1:0{len(str(len(table)))}d}-{name or 'photo'}.png"
         plots.save(maps.guess_map(row, Path(str(row["id"])).name), file)
         drawn.append(file)
     return drawn

@@ -63,7 +63,9 @@ class RawPhotos:
     def __len__(self) -> int:
         return len(self.squares)
 
-    def places(self, rows: pd.DataFrame, photo_root: Path, image_size: int, view: str) -> NDArray[np.int64]:
+    def places(
+        self, rows: pd.DataFrame, photo_root: photo_stores.PhotoRoot, image_size: int, view: str
+    ) -> NDArray[np.int64]:
         """Where in the cache the photos of rows lie, by the hashes of their files.
 
         Raises
