@@ -6,6 +6,8 @@ the authors as test, and writes the accuracy over all photos to ``real_photos.md
 folds, and writes ``published_models.md``; TRUTH.csv then has the scenes as well, s3_label or prob_indoor, ...
 ``python -m benchmarks.real_photos backbones PHOTOS TRUTH.csv ARCHITECTURE[=WEIGHTS] ...`` trains heads on each backbone
 with three fifths of the authors, compares them on the validation fifth alone, and writes ``backbones.md``.
+``python -m benchmarks.real_photos sweep PHOTOS TRUTH.csv`` tries the grid of learning rates and weight decays of Lost &
+Found in the first fold, judged by its validation fifth alone, and writes ``sweep.md`` and ``sweep.png``.
 
 TRUTH.csv has the columns id, path, latitude, longitude, author.
 """
@@ -14,6 +16,7 @@ import argparse
 import datetime
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,7 +52,7 @@ HERE = Path(__file__).resolve().parent
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.real_photos", description=__doc__)
-    parser.add_argument("what", choices=["folds", "models", "backbones"])
+    parser.add_argument("what", choices=["folds", "models", "backbones", "sweep"])
     parser.add_argument("photos", type=Path)
     parser.add_argument("truth", type=Path)
     parser.add_argument("architectures", nargs="*", help="of backbones: ARCHITECTURE or ARCHITECTURE=WEIGHTS")
@@ -62,6 +65,8 @@ def main() -> None:
             text, file = folds_page(truth, arguments.photos), "real_photos.md"
         elif arguments.what == "models":
             text, file = models_page(truth, arguments.photos, arguments.truth), "published_models.md"
+        elif arguments.what == "sweep":
+            text, file = sweep_page(truth, arguments.photos), "sweep.md"
         else:
             text, file = backbones_page(truth, arguments.photos, arguments.architectures), "backbones.md"
     with paths.replacing(HERE / file) as temporary:
@@ -278,6 +283,30 @@ in one process. Measured on {datetime.date.today()}, {machine()}, seed {SEED}, {
 
 {plain_table(pd.DataFrame(rows))}
 """
+
+
+def sweep_page(truth: pd.DataFrame, photos: Path) -> str:
+    """What learning rate and weight decay do for heads on a frozen backbone, on validation photos."""
+    dataset = make_inputs(truth, photos, test=0, validation=1)
+    given = {"dataset": dataset, "photo_root": str(photos), "image_size": IMAGE_SIZE, "preset": "lost_and_found"}
+    folder = notebooks.run("04_training/sweep", given)
+    trials = pd.read_csv(folder / "trials.csv")
+    split = data_lists.read(dataset)["split"].value_counts()
+    settings, _ = recipe.of(notebooks.defaults("04_training/train"))
+    shutil.copy(folder / "parameters.png", HERE / "sweep.png")
+    shown = trials[["learning_rate", "weight_decay", *metrics.SHARES, "median_km", "validation_loss", "epoch"]]
+    per_cent = shown.assign(**{share: (100 * shown[share]).round(1) for share in metrics.SHARES})
+    rounded = per_cent.assign(median_km=shown["median_km"].round(), validation_loss=shown["validation_loss"].round(2))
+    return f"""# Learning rate and weight decay on real photos
+
+The grid of Lost & Found, {len(trials)} trials: {settings.architecture} with a frozen backbone at {IMAGE_SIZE} px,
+partition multi, {settings.epochs} epochs, {split["train"]:,} training photos. Per cent of {split["validation"]:,}
+validation photos, one crop each, within each distance at the epoch that was kept; no test photo was looked at.
+Measured on {datetime.date.today()}, {machine()}, seed {SEED}; {manifests.read(folder)["seconds"] / 60:.0f} minutes.
+
+    python -m benchmarks.real_photos sweep PHOTOS TRUTH.csv
+
+{plain_table(rounded)}"""
 
 
 def make_inputs(truth: pd.DataFrame, photos: Path, *, test: int, validation: int) -> str:

@@ -90,6 +90,7 @@ def learned(runs: Mapping[str, Run], most: int, seed: int) -> Learned:
     photos = data_lists.read(dataset)
     in_training = (photos["split"] == "train") & ~photos["id"].isin(calibrating.unreadable(runs))
     rows = scenes.joined(photos[in_training].reset_index(drop=True), dataset)
+    rows = predict.with_maps(runs, rows, dataset)
     if len(runs) == 1 and settings["scene"] != "all":
         rows = rows[rows["scene"] == settings["scene"]].reset_index(drop=True)
     rows.attrs = photos.attrs

@@ -50,7 +50,7 @@ def validation_photos(runs: Mapping[str, Run], seed: int) -> pd.DataFrame:
     dataset = str(settings["dataset"])
     rows = data_lists.read(dataset)
     found = rows[rows["split"] == "validation"].reset_index(drop=True)
-    found = scenes.joined(found, dataset)
+    found = predict.with_maps(runs, scenes.joined(found, dataset), dataset)
     if len(runs) == 1 and settings["scene"] != "all":
         print(
             f"photos of scene {settings['scene']!r} alone are calibrated on: the others were not its to learn",

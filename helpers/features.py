@@ -42,7 +42,7 @@ def of(
         In evaluation mode, on the device that is to compute; its heads do not matter.
     rows : DataFrame
         Rows of a data list; ``path`` is read, and ``sha256``, under which features are kept. Those of a photo without
-        it are computed and not kept.
+        it are computed and not kept. A model with a branch for segmentation maps reads ``maps``, too.
     photo_root : Path
         Where the photos are: anything that `photo_stores.open_store` opens.
     image_size : int
@@ -83,7 +83,8 @@ def of(
         raise ValueError("the backbone is in training mode, so its features will not stay: call model.eval()")
     together = min(batch_size, _MOST_TOGETHER)
     shape = (model.feature_count,) if view == "centre" else (VIEWS[view], model.feature_count)
-    folder = paths.features(_name(model, image_size, view, precision, together))
+    maps = inputs.maps_of(rows) if model.has_map_branch else None
+    folder = paths.features(_name(model, image_size, view, precision, together, maps.name if maps else ""))
     wanted = shards.known_hashes(rows, photo_root)
     found = torch.empty((len(rows), *shape), dtype=torch.float32)
     absent = _fill(found, wanted, folder)
@@ -93,7 +94,7 @@ def of(
     print(f"{label}: {len(rows) - len(absent)} kept from before, {len(absent)} to compute", flush=True)
     parts = [(0, part) for part in torch.from_numpy(absent).split(together)]
     workers = inputs.workers_worth(len(absent), together)
-    stream = inputs.stream(rows, photo_root, image_size, view, parts, workers, seed=0)
+    stream = inputs.stream(*(rows, photo_root, image_size, view, parts, workers), seed=0, maps=maps)
     counted = progress.track(stream, label, len(parts), unit=f"batches of {together} photos")
     done = written = 0
     for batch in counted:
@@ -189,7 +190,7 @@ def _write(folder: Path, hashes: NDArray[np.bytes_], features: Tensor) -> None:
         print(f"{len(hashes)} photos' features could not be kept in {folder}: {error}", flush=True)
 
 
-def _name(model: models.Geolocator, image_size: int, view: str, precision: str, together: int) -> str:
+def _name(model: models.Geolocator, image_size: int, view: str, precision: str, together: int, maps: str = "") -> str:
     """Readable, and another one for whatever changes the numbers."""
     device = model.mean.device.type
     with devices.autocast(model.mean.device, model, precision):
@@ -197,8 +198,9 @@ def _name(model: models.Geolocator, image_size: int, view: str, precision: str, 
     libraries = ("torch", "torchvision", *(["timm"] if model.architecture.startswith(models.TIMM) else []))
     versions = [importlib.metadata.version(library) for library in libraries]
     how = [_VERSION, image_size, view, lowered, device, together, inputs.SHORT_SIDE_TO_CROP, versions]
-    digest = hashlib.sha256(json.dumps(how).encode())
-    for name, tensor in {**model.backbone.state_dict(), ".mean": model.mean, ".std": model.std}.items():
+    digest = hashlib.sha256(json.dumps([*how, *[maps] * model.has_map_branch]).encode())
+    tensors = {**model.backbone.state_dict(), ".mean": model.mean, ".std": model.std}
+    for name, tensor in (tensors | {".palette": model.palette} if model.has_map_branch else tensors).items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
     readable = model.architecture.replace("/", "-")[:60]

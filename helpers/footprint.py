@@ -146,7 +146,7 @@ def prediction_speed(network: Network, photos: int = 4, repeats: int = 5) -> Spe
     repeats : int
         Times to measure, after one that does not count. The median counts.
     """
-    shape = (photos * features.VIEWS["five"], 3, network.image_size, network.image_size)
+    shape = (photos * features.VIEWS["five"], network.model.channels, network.image_size, network.image_size)
     generator = torch.Generator().manual_seed(0)
     crops = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator).to(network.device)
     taken = []

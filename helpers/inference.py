@@ -39,7 +39,7 @@ class Quick(nn.Module):
     Parameters
     ----------
     network : Module
-        In evaluation mode. It takes uint8 views of shape (n, 3, side, side), n more than any number, and gives a tensor
+        In evaluation mode. It takes uint8 views of shape (n, channels, side, side), n any number, and gives a tensor
         of n rows, or several by name.
     image_size : int
         Side of the views, in pixels.
@@ -64,7 +64,8 @@ class Quick(nn.Module):
         suiting = at_once or crops_that_suit(device, network, image_size)
         self.at_once = suiting
         copied = copy.deepcopy(network).to(device).eval()
-        example = torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8, device=device)
+        shape = (1, getattr(network, "channels", 3), image_size, image_size)
+        example = torch.zeros(shape, dtype=torch.uint8, device=device)
         fold(copied, example)
         clamp_at_once(copied, example)
         self.network = copied.to(memory_format=torch.channels_last)

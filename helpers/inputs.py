@@ -12,6 +12,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -21,9 +22,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms.v2 import functional
+from torchvision.transforms.v2 import InterpolationMode, functional
 
-from helpers import photo_stores, photos
+from helpers import photo_stores, photos, segmentation
 
 if TYPE_CHECKING:
     from helpers.raw_photos import RawPhotos
@@ -60,7 +61,8 @@ class Batch(NamedTuple):
     numbers: Tensor
     """int64, shape (k,): positions in the list, in the order asked for."""
     photos: Tensor
-    """uint8, shape (k, 3, side, side), or (k, 5, 3, side, side) for ``five``: what :func:`finish` makes views of."""
+    """uint8, shape (k, channels, side, side), or (k, 5, channels, side, side) for ``five``: what :func:`finish` makes
+    views of."""
     draws: Tensor | None
     """float32, shape (k, 6 or 10): what is left to :func:`finish`; None if nothing is."""
     failed: list[tuple[int, str]]
@@ -84,6 +86,8 @@ class PhotoViews(Dataset[Tensor]):
         (:func:`crop_rotate_and_colour`).
     seed, epoch : int
         Determine the random views, whatever the number of workers.
+    maps : Path or PhotoStore, optional
+        Segmentation maps of the photos, if they are to come with them; see :func:`maps_of`.
 
     Raises
     ------
@@ -92,8 +96,9 @@ class PhotoViews(Dataset[Tensor]):
 
     Notes
     -----
-    An item is a uint8 tensor of shape (3, size, size), or (5, 3, size, size) for ``five``. Photos stay uint8 until
-    the device, where the network normalises them. Training reads its views by :func:`stream`; they are the same.
+    An item is a uint8 tensor of shape (channels, size, size), or (5, channels, size, size) for ``five``. The channels
+    are red, green and blue, and with a map its class numbers. Photos stay uint8 until the device, where the network
+    normalises them. Training reads its views by :func:`stream`; they are the same.
     """
 
     def __init__(
@@ -104,10 +109,12 @@ class PhotoViews(Dataset[Tensor]):
         view: str,
         seed: int = 0,
         epoch: int = 0,
+        maps: photo_stores.PhotoRoot | None = None,
     ) -> None:
         _check_view(view)
         self.paths = rows["path"].tolist()
         self.store = photo_stores.reopened(photo_root)
+        self.maps = None if maps is None else photo_stores.reopened(maps)
         self.image_size = image_size
         self.view = view
         self.seed = seed
@@ -117,8 +124,7 @@ class PhotoViews(Dataset[Tensor]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Tensor:
-        path = self.paths[index]
-        photo = decode(photos.read_bytes(self.store, path), path, self.image_size)
+        photo = _read(self.store, self.maps, self.paths[index], self.image_size)
         return _view(photo, self.image_size, self.view, _generator(self.seed, self.epoch, index))
 
 
@@ -178,6 +184,7 @@ def stream(
     seed: int,
     cache: "RawPhotos | None" = None,
     finished: bool = False,
+    maps: photo_stores.PhotoRoot | None = None,
 ) -> Generator[Batch, None, None]:
     """Photos for a whole training, batch by batch, read ahead by worker processes that live as long as it does.
 
@@ -204,6 +211,9 @@ def stream(
     finished : bool
         Whether the workers call :func:`finish`. For training on a CPU, where the threads of this process would wait for
         one another, step by step, whenever a worker needs a core.
+    maps : Path or PhotoStore, optional
+        Segmentation maps of the photos, if they are to come with them; see :func:`maps_of`. A photo without one cannot
+        be read.
 
     Yields
     ------
@@ -213,7 +223,7 @@ def stream(
     Raises
     ------
     ValueError
-        If there is no such view, or the cache does not serve it, or does not hold the photos.
+        If there is no such view, or the cache does not serve it, does not hold the photos, or is to come with maps.
     photo_stores.Unreadable
         If a path leaves the photo root. Of photos that cannot be read, a batch tells in ``failed``.
 
@@ -226,6 +236,8 @@ def stream(
     _check_view(view)
     collate = functools.partial(_finished, view, image_size) if finished else _as_it_is
     if cache is not None:
+        if maps is not None:
+            raise ValueError("decoded photos are kept without segmentation maps: read the photos themselves")
         places = cache.places(rows, photo_root, image_size, view)
         wanted = (_Request(epoch, numbers.numpy(), places[numbers.numpy()]) for epoch, numbers in requests)
         answers = _CachedBatches(cache, image_size, view, seed)
@@ -234,7 +246,7 @@ def stream(
     # By Arrow, because a list of Python strings takes several times the memory.
     paths = pa.array(rows["path"], pa.large_string())
     asked = (_Request(epoch, numbers.numpy(), paths.take(numbers.numpy()).to_pylist()) for epoch, numbers in requests)
-    return _streamed(_DecodedBatches(photo_root, image_size, view, seed), asked, workers, collate)
+    return _streamed(_DecodedBatches(photo_root, image_size, view, seed, maps), asked, workers, collate)
 
 
 @torch.no_grad()
@@ -255,19 +267,38 @@ def finish(photos: Tensor, draws: Tensor | None, view: str, image_size: int) -> 
 
     Returns
     -------
-    uint8 Tensor of shape (k, 3, image_size, image_size)
+    uint8 Tensor of shape (k, channels, image_size, image_size)
         On the same device. On one kind of device the view of a photo does not depend on the others of its batch.
     """
     if draws is None:
         return photos
-    views = photos.new_empty((len(photos), 3, image_size, image_size))
+    views = photos.new_empty((len(photos), photos.shape[1], image_size, image_size))
     if not len(photos):
         return views
     together = _PHOTOS_IN_CACHE if photos.device.type == "cpu" else len(photos)
     for part, drawn, target in zip(photos.split(together), draws.split(together), views.split(together), strict=True):
         sampled = _sampled(part, drawn[:, :_MATRIX], image_size)
-        target.copy_(_coloured(sampled, drawn[:, _MATRIX:]) if view == _TURNED else sampled)
+        if view == _TURNED:
+            sampled[:, :3] = _coloured(sampled[:, :3], drawn[:, _MATRIX:]).to(torch.uint8)
+        target.copy_(sampled)
     return views
+
+
+def maps_of(rows: pd.DataFrame) -> Path:
+    """Folder of the segmentation maps that rows of a data list tell of, once `segmentation.joined` has added them.
+
+    Raises
+    ------
+    ValueError
+        If they tell of none, or of several.
+    """
+    folders = rows["maps"].unique().tolist() if "maps" in rows else []
+    if len(folders) != 1:
+        raise ValueError(
+            "the network looks at segmentation maps too, and these photos come with none: make maps of their list "
+            "(02_scenes/segment.ipynb), and join them with helpers.segmentation.joined"
+        )
+    return Path(folders[0])
 
 
 def default_workers(processes: int = 0) -> int:
@@ -311,6 +342,11 @@ def square(photo: Tensor, image_size: int) -> Tensor:
     return shrunk[:, top : top + side, left : left + side]
 
 
+def centre(photo: Tensor, image_size: int) -> Tensor:
+    """The central view of a uint8 photo (3, height, width): what training is judged by, and the last of five crops."""
+    return functional.center_crop(_shrunk(photo, image_size), [image_size])
+
+
 class _Request(NamedTuple):
     epoch: int
     numbers: NDArray[np.int64]
@@ -321,15 +357,23 @@ class _Request(NamedTuple):
 class _DecodedBatches(Dataset[Batch]):
     """Answers requests for photos that lie in files."""
 
-    def __init__(self, photo_root: photo_stores.PhotoRoot, image_size: int, view: str, seed: int) -> None:
+    def __init__(
+        self,
+        photo_root: photo_stores.PhotoRoot,
+        image_size: int,
+        view: str,
+        seed: int,
+        maps: photo_stores.PhotoRoot | None,
+    ) -> None:
         self.store = photo_stores.reopened(photo_root)  # before workers are forked, so that they share its index
+        self.maps = None if maps is None else photo_stores.reopened(maps)
         self.image_size, self.view, self.seed = image_size, view, seed
 
     def __getitems__(self, request: _Request) -> Batch:
         numbers, cuts, draws, failed = [], [], [], []
         for number, path in zip(request.numbers.tolist(), request.sources, strict=True):
             try:
-                photo = decode(photos.read_bytes(self.store, path), path, self.image_size)
+                photo = _read(self.store, self.maps, path, self.image_size)
                 cut, drawn = _cut(photo, self.image_size, self.view, _generator(self.seed, request.epoch, number))
             except photos.PhotoError as error:
                 failed.append((number, str(error)))
@@ -342,7 +386,8 @@ class _DecodedBatches(Dataset[Batch]):
             draws.append(drawn)
         side = _cut_side(self.image_size, self.view)
         crops = (5,) if self.view == "five" else ()
-        together = np.empty((len(cuts), *crops, side, side, 3), np.uint8)
+        channels = 3 if self.maps is None else 4
+        together = np.empty((len(cuts), *crops, side, side, channels), np.uint8)
         for target, cut in zip(together, cuts, strict=True):
             target[:] = cut.movedim(-3, -1).numpy()
         return _batch(numbers, together, draws if self.view == _TURNED else None, failed)
@@ -444,11 +489,11 @@ def _cut(photo: Tensor, image_size: int, view: str, generator: np.random.Generat
     if view == "five":
         return torch.stack(functional.five_crop(_shrunk(photo, image_size), [image_size])), []
     if view not in _RANDOM:
-        return functional.center_crop(_shrunk(photo, image_size), [image_size]), []
+        return centre(photo, image_size), []
     height, width = photo.shape[-2:]
     drawn = _drawn(height, width, view, generator)
     side = _cut_side(image_size, view)
-    crop = functional.resized_crop(photo, *drawn.box, [side, side])
+    crop = _by_channel(photo, lambda part, how: functional.resized_crop(part, *drawn.box, [side, side], how))
     if view == _TURNED:
         return crop, [*_matrix((0, 0, side, side), side, drawn.degrees), *drawn.colours]
     return functional.horizontal_flip(crop) if drawn.mirrored else crop, []
@@ -521,10 +566,13 @@ def _sampled(photos: Tensor, matrices: Tensor, image_size: int) -> Tensor:
         factors[:, axis, 0] * along + factors[:, axis, 1] * along[:, None] + factors[:, axis, 2] for axis in (0, 1)
     ]
     # Where a crop is enlarged, its outermost pixels lie within half a pixel of the border.
-    views = nn.functional.grid_sample(
-        photos.float(), torch.stack(places, dim=-1), padding_mode="border", align_corners=False
-    )
-    return views.round_().to(torch.uint8)
+    grid = torch.stack(places, dim=-1)
+
+    def sampled(part: Tensor, how: InterpolationMode) -> Tensor:
+        mode = "bilinear" if how == InterpolationMode.BILINEAR else "nearest"
+        return nn.functional.grid_sample(part.float(), grid, mode, padding_mode="border", align_corners=False)
+
+    return _by_channel(photos, sampled).round_().to(torch.uint8)
 
 
 def _coloured(views: Tensor, colours: Tensor) -> Tensor:
@@ -549,8 +597,29 @@ def _hue_rotation(turn: Tensor) -> Tensor:
     return cosine * torch.eye(3, device=turn.device) + (1 - cosine) / 3 + turn.sin() * to_next
 
 
+def resized(pictures: Tensor, short_side: int) -> Tensor:
+    """Photos (..., channels, height, width) so that the shorter side has so many pixels; see `photos.resize`."""
+    return _by_channel(pictures, lambda part, how: photos.resize(part, short_side, how))
+
+
 def _shrunk(photo: Tensor, image_size: int) -> Tensor:
-    return photos.resize(photo, short_side(image_size))
+    return resized(photo, short_side(image_size))
+
+
+def _by_channel(pictures: Tensor, resample: Callable[[Tensor, InterpolationMode], Tensor]) -> Tensor:
+    """Pictures sampled anew: their colours smoothly, and their class numbers, between which nothing is, as they are."""
+    colours = resample(pictures[..., :3, :, :], InterpolationMode.BILINEAR)
+    if pictures.shape[-3] == 3:
+        return colours
+    return torch.cat([colours, resample(pictures[..., 3:, :, :], InterpolationMode.NEAREST_EXACT)], dim=-3)
+
+
+def _read(store: photo_stores.PhotoStore, maps: photo_stores.PhotoStore | None, path: str, image_size: int) -> Tensor:
+    """A photo, with the class numbers of its segmentation map as a fourth channel where there are maps."""
+    photo = decode(photos.read_bytes(store, path), path, image_size)
+    if maps is None:
+        return photo
+    return torch.cat([photo, segmentation.read(maps, path, (photo.shape[1], photo.shape[2]))])
 
 
 def _middle(length: int, part: int) -> int:

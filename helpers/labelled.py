@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from helpers import data_lists, fetch, scenes, targets
+from helpers import data_lists, fetch, scenes, segmentation, targets
 from helpers.recipe import Settings
 
 
@@ -64,12 +64,14 @@ def read_split(settings: Settings, split: str) -> Photos:
             wanted = np.any([column >= 0 for column in labels.values()], axis=0)
     if settings.learns_scenes:
         seen = scenes.table(rows, settings.dataset)
-        if settings.multitask:
+        if settings.has_scene_head:
             labels[targets.SCENE] = pd.Categorical(seen["scene"], scenes.SCENES).codes.astype(np.int64)
         if settings.scene != "all":
             likely = (seen[f"p_{settings.scene}"] > settings.scene_threshold).to_numpy(dtype=bool)
             wanted &= likely if split == "train" else (seen["scene"] == settings.scene).to_numpy(dtype=bool)
     rows = rows[wanted].reset_index(drop=True)
+    if settings.segmentation:
+        rows = segmentation.joined(rows, settings.dataset)
     return Photos(
         rows,
         {name: torch.from_numpy(column[wanted]) for name, column in labels.items()},

@@ -15,7 +15,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection, PathCollection, PolyCollection
-from matplotlib.colors import LogNorm
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Polygon
@@ -24,7 +24,7 @@ from matplotlib.ticker import FixedLocator, LogLocator, NullLocator, StrMethodFo
 from numpy.typing import ArrayLike, NDArray
 
 from helpers import metrics, places
-from helpers.plots import DOUBLE_COLUMN, GREY, PALETTE, SPLIT_COLORS, finished, styled
+from helpers.plots import DOUBLE_COLUMN, EVIDENCE, GREY, PALETTE, SPLIT_COLORS, finished, overlaid, styled
 
 # From right to lost. The last is dark because most photos of a hard test set are lost, and should be seen to be.
 ERROR_COLORS = ("#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#4A1942")
@@ -41,6 +41,7 @@ _FEWEST = {"1 to 4 photos": 1, "5 to 19": 5, "20 or more": 20}
 _SIZES = (0.5, 0.75, 1.0)  # of a hexagon with so many
 _ERRORS = "viridis_r"  # dark is lost, as in the colours above
 _TRUTH, _GUESS = PALETTE[:2]
+_LINES = 6  # beside the map of a guess that is explained
 
 # Equal Earth (Šavrič, Patterson & Jenny, 2019) keeps areas, so densities on it are honest. Its unit here is the km.
 _EQUAL_EARTH = pyproj.Proj(f"+proj=eqearth +R={metrics.EARTH_RADIUS_KM}")
@@ -383,6 +384,99 @@ def photo_gallery(
                 linespacing=1.1,
             )
         top = under - caption_height - 3 * gap
+    _below(
+        figure,
+        _guess_entries(),
+        3,
+        "Below each map: how far off, the true country, and the one that the guess lies in.",
+    )
+    figure.text(0.06 / width, 1 - 0.06 / height, title, fontsize=8.5, va="top")
+    return finished(figure)
+
+
+@styled
+def explained_gallery(
+    views: Sequence[NDArray[np.uint8]],
+    evidence: Sequence[NDArray[np.float32]],
+    photos: pd.DataFrame,
+    title: str = "",
+    *,
+    width: float = DOUBLE_COLUMN,
+) -> Figure:
+    """Photos, beside each what in it speaks for the guess, below a small map, and what the guess is.
+
+    Parameters
+    ----------
+    views : sequence of ndarray of uint8, shape (side, side, 3)
+    evidence : sequence of ndarray of float32, shape (side, side)
+        From 0 to 1, for the same photos.
+    photos : DataFrame
+        A row for each, from :func:`helpers.explaining.facts`.
+    title : str
+    width : float
+        Of the figure, in inches.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many maps and rows as photos, or no photo.
+    """
+    if not len(views) == len(evidence) == len(photos) > 0:
+        raise ValueError(
+            f"{len(views)} photos, {len(evidence)} maps and {len(photos)} rows: give one of each, at least one"
+        )
+    columns = 3 if width > 5 else 2
+    across = width / columns  # inches, as all below
+    gap = 0.025 * across
+    side = across / 2 - 1.5 * gap
+    size = float(np.clip(side * 6.2, 4.5, 6.5))  # points
+    fitting = int(side * 72 / (size * 0.56))  # characters
+    map_height = side * _NORTH_KM / _EAST_KM
+    under_height = max(map_height, _LINES * size * 1.15 / 72)
+    rows = -(-len(views) // columns)
+    caption = (
+        "Right of each photo: what in it speaks for the guess. Below: the guess, its probability, the radius that "
+        "holds the truth with 50 %, how far off it is, and the true country."
+    )
+    head, below = 0.26 if title else 0.06, 1.1 if width > 5 else 1.32
+    row_height = side + gap + under_height + 3 * gap
+    height = head + rows * row_height + below
+    figure = plt.figure(figsize=(width, height))
+    for number in range(len(views)):
+        row, column = divmod(number, columns)
+        left, top, photo = column * across + gap, height - head - row * row_height, photos.iloc[number]
+        for place, image in enumerate((views[number], overlaid(views[number], evidence[number]))):
+            axes = _axes(figure, left + place * (side + gap), top - side, side, side)
+            axes.imshow(image, aspect="auto", interpolation="antialiased")
+            axes.set_axis_off()
+        under = top - side - gap
+        _guess_map(_axes(figure, left, under - map_height, side, map_height), photo)
+        lines = _told(photo)
+        figure.text(
+            (left + side + gap) / width,
+            under / height,
+            "\n".join(line if len(line) <= fitting else f"{line[: fitting - 1].rstrip()}…" for line in lines),
+            fontsize=size,
+            va="top",
+            linespacing=1.1,
+        )
+    look: dict[str, Any] = {"cmap": EVIDENCE, "ticks": (0, 1), "width": 0.4, "bottom": below - 0.14}
+    _color_bar(figure, Normalize(0, 1), "Speaks for the guess (1: no place says more)", **look)
+    _below(figure, _guess_entries(), 3, caption)
+    figure.text(0.06 / width, 1 - 0.06 / height, title, fontsize=8.5, va="top")
+    return finished(figure)
+
+
+def _told(photo: pd.Series) -> list[str]:
+    """Lines beside a map: the guess, how sure it is, how far off, the truth."""
+    country = [] if photo["named"] == photo["guessed_country"] else [photo["guessed_country"]]
+    sure = [f"{100 * photo['confidence']:.0f} % sure"] if np.isfinite(photo["confidence"]) else []
+    radius = [f"50 % in {photo['radius_50_km']:,.0f} km"] if np.isfinite(photo["radius_50_km"]) else []
+    off = f"off by {_in_km(photo['distance_km'])}"
+    return [f"→ {photo['named']}", *country, *sure, *radius, off, f"true: {photo['country']}"]
+
+
+def _guess_entries() -> list[Line2D]:
     entries = [
         _dot(_TRUTH, "true place"),
         _dot(_GUESS, "guess"),
@@ -390,9 +484,7 @@ def photo_gallery(
     ]
     entries[0].set(markerfacecolor="none", markersize=4.5)
     entries[1].set(marker="X")
-    _below(figure, entries, 3, "Below each map: how far off, the true country, and the one that the guess lies in.")
-    figure.text(0.06 / width, 1 - 0.06 / height, title, fontsize=8.5, va="top")
-    return finished(figure)
+    return entries
 
 
 def _axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
@@ -836,7 +928,7 @@ def _count_norm(counts: ArrayLike) -> LogNorm:
 
 def _color_bar(
     figure: Figure,
-    norm: LogNorm,
+    norm: Normalize,
     label: str,
     *,
     middle: float = 0.5,

@@ -565,7 +565,9 @@ def _what(config: Mapping[str, Any]) -> str:
     what = f"A network that guesses {answer.get(partition, f'the cell ({kinds})')} where a photo was taken"
     if config["scene"] != "all":
         what += f", for photos of {escaped(config['scene'])} scenes"
-    return f"{what}, and its scene (indoor, natural, urban)" if config["multitask"] else what
+    if config.get("segmentation"):
+        what += " from the photo and its segmentation map"
+    return f"{what}, and its scene (indoor, natural, urban)" if targets.SCENE in config["classes"] else what
 
 
 def _confidence(config: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ import math
 import pickle
 import textwrap
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
 
-from helpers import paths
+from helpers import paths, two_branches
 
 # Stages of EfficientNet-B0 (Tan and Le, ICML 2019, table 1): repeats, kernel, stride, expansion, channels.
 _STAGES = [
@@ -140,11 +140,15 @@ class Geolocator(nn.Module):
         :func:`take_heads`), or a state dict of the whole architecture.
     allow_pickle : bool
         Read a state dict from a ``.pth`` too, of which nothing but tensors is unpickled.
+    palette : sequence of (int, int, int), optional
+        Colours of the classes of segmentation maps: the backbone becomes two vision transformers, see
+        :mod:`helpers.two_branches`, both with the weights of the architecture. Photos then have a fourth channel, the
+        class numbers, of which the second branch sees the colours.
 
     Raises
     ------
     ValueError
-        If there is no such architecture.
+        If there is no such architecture, or with a palette it has no class token.
     WeightsError
         If the weights cannot be had or do not fit the architecture.
 
@@ -164,14 +168,20 @@ class Geolocator(nn.Module):
 
     mean: Tensor
     std: Tensor
+    palette: Tensor
 
     def __init__(
-        self, architecture: str, heads: Mapping[str, int], weights: str = "default", allow_pickle: bool = False
+        self,
+        architecture: str,
+        heads: Mapping[str, int],
+        weights: str = "default",
+        allow_pickle: bool = False,
+        palette: Sequence[tuple[int, int, int]] | None = None,
     ) -> None:
         super().__init__()
         check_architecture(architecture)
         self.architecture = architecture
-        file = None if weights in ("default", "none") else _weights_file(weights)
+        file = None if weights in ("default", "none") else weights_file(weights)
         kept = _described(file) if file else None
         if kept and kept.architecture != architecture:
             raise WeightsError(
@@ -181,18 +191,42 @@ class Geolocator(nn.Module):
         state = read_tensors(file, allow_pickle) if file else None
         build = _timm_backbone if architecture.startswith(TIMM) else _torchvision_backbone
         built = build(architecture, weights == "default", None if kept else state, str(file))
+        if palette is not None:
+            built = _doubled(built, architecture)
+            table = torch.zeros(256, 3, dtype=torch.uint8)
+            table[: len(palette)] = torch.tensor(palette, dtype=torch.uint8)
+            self.register_buffer("palette", table)
+        self.has_map_branch = palette is not None
         if kept and state:
-            _load(built.network, below(state, "backbone"), str(file))
+            load_state(built.network, below(state, "backbone"), str(file))
         self.backbone = built.network
         self.feature_count = built.features
         self.heads = Heads({name: nn.Linear(built.features, outputs) for name, outputs in heads.items()})
         self.register_buffer("mean", torch.tensor(built.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(built.std).view(3, 1, 1), persistent=False)
 
+    @property
+    def channels(self) -> int:
+        """Of the photos: red, green, blue, and with a branch for segmentation maps the class numbers."""
+        return 4 if self.has_map_branch else 3
+
+    @property
+    def new_layers(self) -> list[nn.Module]:
+        """Those that no weights come with: the heads, and what joins two branches."""
+        joins = [self.backbone.exchanges] if isinstance(self.backbone, two_branches.TwoBranches) else []
+        return [self.heads, *joins]
+
     def features(self, photos: Tensor) -> Tensor:
-        """Features of photos, uint8 RGB of shape (n, 3, height, width), as floats of shape (n, features)."""
-        normalised = (photos - self.mean) / self.std
-        return self.backbone(normalised.contiguous(memory_format=torch.channels_last))
+        """Features of photos, uint8 of shape (n, channels, height, width), as floats of shape (n, features)."""
+        pictures = [photos[:, :3]]
+        if self.has_map_branch:
+            pictures.append(self.palette[photos[:, 3].long()].movedim(-1, 1))
+        normalised = [(each - self.mean) / self.std for each in pictures]
+        return self.backbone(*(each.contiguous(memory_format=torch.channels_last) for each in normalised))
+
+    def blank(self, image_size: int) -> Tensor:
+        """A black photo of class 0, uint8 of shape (1, channels, image_size, image_size), on the model's device."""
+        return torch.zeros(1, self.channels, image_size, image_size, dtype=torch.uint8, device=self.mean.device)
 
     def classify(self, features: Tensor) -> dict[str, Tensor]:
         """Outputs of each head, of shape (n, outputs): logits where it chooses among classes."""
@@ -200,6 +234,12 @@ class Geolocator(nn.Module):
 
     def forward(self, photos: Tensor) -> dict[str, Tensor]:
         return self.classify(self.features(photos))
+
+
+def check_map_branch(architecture: str) -> None:
+    """Raise ``ValueError`` if the architecture cannot have a second branch, for segmentation maps."""
+    with torch.device("meta"):  # its layers are looked at, not its weights
+        Geolocator(architecture, {}, "none", palette=[(0, 0, 0)])
 
 
 def check_architecture(name: str) -> None:
@@ -271,7 +311,7 @@ def restore(model: Geolocator, path: Path, fingerprints: Mapping[str, str]) -> N
             f"{path} is of another run: {'; '.join(differences)}. Put the files of one run together again, "
             "or train it anew with 04_training/train.ipynb"
         )
-    _load(model, read_tensors(path, allow_pickle=False), str(path))
+    load_state(model, read_tensors(path, allow_pickle=False), str(path))
 
 
 def take_heads(model: Geolocator, weights: str, fingerprints: Mapping[str, str]) -> None:
@@ -296,7 +336,7 @@ def take_heads(model: Geolocator, weights: str, fingerprints: Mapping[str, str])
         if difference:
             print(f"head {name!r} starts anew: {file}: {difference}", flush=True)
         else:
-            _load(model.heads[name], below(state, f"heads.{name}"), str(file))
+            load_state(model.heads[name], below(state, f"heads.{name}"), str(file))
             print(f"head {name!r} goes on from {file}", flush=True)
 
 
@@ -347,13 +387,24 @@ class _Backbone:
     """Of the channels, on the scale of 0 to 255."""
 
 
+def _doubled(built: _Backbone, architecture: str) -> _Backbone:
+    problem = two_branches.class_token_problem(built.network)
+    if problem:
+        raise ValueError(
+            f"architecture {architecture!r} cannot have a branch for segmentation maps, because {problem}: take "
+            "vit_b_16, vit_b_32, vit_l_16, vit_l_32 or vit_h_14, or a ViT of timm with a class token, such as "
+            "timm/vit_tiny_patch16_224"
+        )
+    return _Backbone(two_branches.TwoBranches(built.network, built.features), 2 * built.features, built.mean, built.std)
+
+
 def _torchvision_backbone(
     architecture: str, pretrained: bool, state: Mapping[str, Tensor] | None, source: str
 ) -> _Backbone:
     lite = architecture in _LITE
     network = _lite_network(architecture, pretrained) if lite else _torchvision_network(architecture, pretrained)
     if state is not None:
-        _load(network, state, source)
+        load_state(network, state, source)
     # The last linear layer is the ImageNet classifier in every architecture: its inputs are the features.
     name, classifier = [item for item in network.named_modules() if isinstance(item[1], nn.Linear)][-1]
     parent, _, child = name.rpartition(".")
@@ -369,7 +420,7 @@ def _lite_network(architecture: str, pretrained: bool) -> nn.Module:
         packaged = torch.load(_packaged_weights(architecture), weights_only=True, map_location="cpu")
         # The package names its layers otherwise, but lists them in the same order.
         state = dict(zip(network.state_dict(), packaged.values(), strict=True))
-        _load(network, state, f"the package of {architecture}")
+        load_state(network, state, f"the package of {architecture}")
     return network
 
 
@@ -472,7 +523,8 @@ def _head_difference(name: str, wanted: _Head | None, kept: _Head | None) -> str
     )
 
 
-def _weights_file(weights: str) -> Path:
+def weights_file(weights: str) -> Path:
+    """File that a parameter ``weights`` names; ``WeightsError`` if there is none."""
     file = Path(weights).expanduser()
     if not file.is_file():
         raise WeightsError(f"weights {weights!r} is no file; use 'default', 'none', or the path of a .safetensors file")
@@ -529,7 +581,8 @@ def below(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     return {key.removeprefix(f"{name}."): tensor for key, tensor in state.items() if key.startswith(f"{name}.")}
 
 
-def _load(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Give a network the tensors of `source`; ``WeightsError`` with the first that differ if they do not fit."""
     # MNASNet loads nothing without the number of its layout, which .safetensors do not keep.
     numbered = OrderedDict(state)
     mnasnets = [name for name, part in module.named_modules() if isinstance(part, torchvision.models.MNASNet)]

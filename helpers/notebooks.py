@@ -33,15 +33,18 @@ OUTPUTS: dict[str, Callable[[Mapping[str, Any]], Path]] = {
     "01_data/balance": lambda p: paths.balanced(data_lists.new_name(p["dataset"], p["new_dataset"], "balanced")),
     "01_data/explore": lambda p: paths.explored(p["dataset"]),
     "02_scenes/classify_scenes": lambda p: paths.scenes(p["dataset"]),
+    "02_scenes/segment": lambda p: paths.segmentations(p["dataset"]),
     "03_partitioning/build_cells": lambda p: paths.cells(p["dataset"]),
     "03_partitioning/build_regions": lambda p: paths.regions(p["dataset"]),
     "04_training/train": lambda p: paths.run(p["run_name"] or default_run_name(**_naming(p))),
+    "04_training/sweep": lambda p: paths.sweep(sweep_name(p)) / "results",
     "05_evaluation/calibrate": lambda p: paths.calibration(p["run"]),
     "05_evaluation/evaluate": lambda p: paths.results(p["run"], p["dataset"]),
     "05_evaluation/evaluate_countries": lambda p: paths.countries(p["run"], p["dataset"]),
     "05_evaluation/predict": lambda p: paths.predictions(p["run"], p["name"]),
     "05_evaluation/uncertainty": lambda p: paths.uncertainty(p["run"], p["dataset"]),
     "05_evaluation/breakdown": lambda p: paths.breakdown(p["run"], p["dataset"]),
+    "05_evaluation/explain": lambda p: paths.explanations(p["run"], p["dataset"]),
     "05_evaluation/leakage": lambda p: paths.leakage(p["run"], p["dataset"]),
     "05_evaluation/report": lambda p: paths.report(p["run"], p["dataset"]),
     "05_evaluation/compare_runs": lambda p: paths.comparison(p["dataset"]),
@@ -60,7 +63,12 @@ class MissingInput(FileNotFoundError):
 
 
 def default_run_name(
-    dataset: str, partition: str, scene: str = "all", multitask: bool = False, objective: str = "auto"
+    dataset: str,
+    partition: str,
+    scene: str = "all",
+    multitask: bool = False,
+    segmentation: bool = False,
+    objective: str = "auto",
 ) -> str:
     """Name of a run that is given none.
 
@@ -74,11 +82,20 @@ def default_run_name(
     'toy-earth-coordinates-degrees_mse'
     """
     network = [objective] * (objective != "auto") + [scene] * (scene != "all") + ["mtn"] * multitask
+    network += ["segmentation"] * segmentation
     return "-".join([dataset, partition, *network])
 
 
+_NAMING = ("dataset", "partition", "scene", "multitask", "segmentation", "objective")
+
+
 def _naming(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: parameters[name] for name in ("dataset", "partition", "scene", "multitask", "objective")}
+    return {name: parameters[name] for name in _NAMING}
+
+
+def sweep_name(parameters: Mapping[str, Any]) -> str:
+    """Name of a sweep with the parameters of ``04_training/sweep``."""
+    return parameters["sweep_name"] or f"{default_run_name(**_naming(parameters))}-{parameters['preset']}"
 
 
 def defaults(notebook: str) -> dict[str, Any]:
@@ -184,7 +201,8 @@ def require_runs(run_name: str, dataset: str = "") -> dict[str, list[Path]]:
         that answer together.
     dataset : str
         Whose photos they are to place, by default those of the list that they were trained on. The scenes of its photos
-        must be up to date where there are any, and there where networks of scenes need them.
+        must be up to date where there are any, and there where networks of scenes need them; so must segmentation maps,
+        where a network looks at them.
 
     Raises
     ------
@@ -205,13 +223,19 @@ def require_runs(run_name: str, dataset: str = "") -> dict[str, list[Path]]:
     dataset = dataset or trained_on(found)
     if by_scene or (paths.scenes(dataset) / "manifest.json").exists():
         require("02_scenes/classify_scenes", dataset=dataset)
+    if any(_settings(folder).get("segmentation") for folders in found.values() for folder in folders):
+        require("02_scenes/segment", dataset=dataset)
     return found
 
 
 def trained_on(run_folders: Mapping[str, Sequence[Path]]) -> str:
     """Dataset that the runs of some folders, from :func:`require_runs`, were trained on."""
-    first = next(iter(run_folders.values()))[0]
-    return str(json.loads((first / "config.json").read_text())["dataset"])
+    return str(_settings(next(iter(run_folders.values()))[0])["dataset"])
+
+
+def _settings(run_folder: Path) -> dict[str, Any]:
+    settings: dict[str, Any] = json.loads((run_folder / "config.json").read_text())
+    return settings
 
 
 def weights_of(run_folders: Mapping[str, Sequence[Path]]) -> dict[str, Path]:

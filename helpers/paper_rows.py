@@ -161,7 +161,8 @@ def row_name(read_out: str, settings: Mapping[str, Any], run: str = "") -> str:
     read_out : str
         ``coarse``, ``middle``, ``fine``, ``f*``, ``country``, ``region`` or ``coordinates``.
     settings : mapping
-        The run's parameters of training: ``partition``, and where they are there ``scene, multitask, objective``.
+        The run's parameters of training: ``partition``, and where they are there ``scene, multitask, segmentation,
+        objective``.
     run : str
         The run's name, which has ``{scene}`` in it for the networks of individual scenes together, and ``+`` between
         those of networks that answer together.
@@ -174,22 +175,26 @@ def row_name(read_out: str, settings: Mapping[str, Any], run: str = "") -> str:
     'ISN(M, f*, S3)'
     >>> row_name("f*", {"partition": "multi", "multitask": True})
     'MTN(M, f*)'
+    >>> row_name("f*", {"partition": "multi", "segmentation": True})
+    'TransLocator(M, f*)'
     >>> row_name("f*", {"partition": "multi"}, run="seed-1+seed-2")
     'base(M, f*) (2 together)'
     >>> row_name("region", {"partition": "region", "objective": "haversine_smoothed"})
     'region (haversine smoothed)'
     """
     scene, objective = settings.get("scene", "all"), settings.get("objective", "auto")
-    multitask = bool(settings.get("multitask", False))
+    segmentation = bool(settings.get("segmentation", False))
+    multitask = bool(settings.get("multitask", False)) or segmentation
     photos = "S3" if "{scene}" in run else f"{scene} only" if scene != "all" else ""
     if read_out in _LETTERS:
-        network = "MTN" if multitask else "ISN" if photos else "base"
+        network = "TransLocator" if segmentation else "MTN" if multitask else "ISN" if photos else "base"
         heads = "M" if settings["partition"] == "multi" else "L"
         name = f"{network}({', '.join(filter(None, [heads, _LETTERS[read_out], photos]))})"
         details = [] if objective in _OF_THE_PAPER else [objective]
     else:
         name = read_out
-        details = [*filter(None, [photos]), *["scene head"] * multitask, *[objective] * (objective != "auto")]
+        branches = ["scene head"] * multitask + ["segmentation"] * segmentation
+        details = [*filter(None, [photos]), *branches, *[objective] * (objective != "auto")]
     networks = run.count("+") + 1
     details += [f"{networks} together"] * (networks > 1)
     words = ", ".join(details).replace("_", " ").replace("mse", "MSE")

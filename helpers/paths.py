@@ -101,6 +101,16 @@ def scene_weights() -> Path:
     return root() / "02_scenes" / "weights"
 
 
+def segmentations(dataset: str) -> Path:
+    """Folder that tells of the segmentation maps of a dataset's photos."""
+    return root() / "02_scenes" / "segmentations" / checked_name(dataset)
+
+
+def maps(dataset: str) -> Path:
+    """Folder with the segmentation maps of a dataset's photos, a folder of shards for each segmenter."""
+    return root() / "02_scenes" / "maps" / checked_name(dataset)
+
+
 def cells(dataset: str) -> Path:
     """Folder with the partitions of a dataset and the labels of its photos."""
     return root() / "03_partitioning" / "cells" / checked_name(dataset)
@@ -126,6 +136,11 @@ def run(run_name: str) -> Path:
     if run_name == published().name or run_name.endswith(f"-{NETWORKS_OF_SCENES}"):
         raise ValueError(f"a run cannot be named {run_name!r}, as other results are: choose another run_name")
     return root() / "04_training" / "runs" / checked_name(run_name)
+
+
+def sweep(sweep_name: str) -> Path:
+    """Folder of a sweep over parameters of training: its database, its trials, and its results."""
+    return root() / "04_training" / "sweeps" / checked_name(sweep_name)
 
 
 def evaluated_name(run_name: str) -> str:
@@ -173,6 +188,11 @@ def uncertainty(run_name: str, dataset: str) -> Path:
 def breakdown(run_name: str, dataset: str) -> Path:
     """Folder with where in the world, and on what photos, a run is right and wrong."""
     return root() / "05_evaluation" / "breakdowns" / evaluated_name(run_name) / checked_name(dataset)
+
+
+def explanations(run_name: str, dataset: str) -> Path:
+    """Folder with what in photos of a dataset speaks for the places that a run names."""
+    return root() / "05_evaluation" / "explanations" / evaluated_name(run_name) / checked_name(dataset)
 
 
 def leakage(run_name: str, dataset: str) -> Path:

@@ -137,7 +137,7 @@ def reopened(photo_root: PhotoRoot) -> PhotoStore:
     return _kept(photo_root, photo_root.stat().st_mtime_ns if photo_root.exists() else 0)
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)  # photos, and their segmentation maps
 def _kept(photo_root: Path, changed_ns: int) -> PhotoStore:
     return open_store(photo_root)
 

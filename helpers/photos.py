@@ -175,7 +175,7 @@ def _decoded(image: Image.Image, data: bytes, name: str) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-def resize(photo: Tensor, short_side: int) -> Tensor:
+def resize(photo: Tensor, short_side: int, how: InterpolationMode = InterpolationMode.BILINEAR) -> Tensor:
     """Scale a photo so that its shorter side is `short_side` pixels long.
 
     Parameters
@@ -184,13 +184,14 @@ def resize(photo: Tensor, short_side: int) -> Tensor:
         uint8, of shape (3, height, width).
     short_side : int
         In pixels; enlarging a small photo is the caller's choice.
+    how : InterpolationMode
 
     Returns
     -------
     Tensor
-        uint8, antialiased bilinear, as Pillow and torchvision do.
+        uint8; bilinear it is antialiased, as Pillow and torchvision do.
     """
-    return functional.resize(photo, [short_side], interpolation=InterpolationMode.BILINEAR, antialias=True)
+    return functional.resize(photo, [short_side], interpolation=how, antialias=True)
 
 
 def prepare(data: bytes, name: str, short_side: int) -> Prepared:

@@ -25,9 +25,11 @@ from helpers import (
     progress,
     read_outs,
     scene_classifier,
+    segmenters,
 )
-from helpers.given_photos import Given
+from helpers.given_photos import Given, of_bytes
 from helpers.run_folders import Found
+from helpers.segmenters import Segmenter
 
 CROPS = 5
 PLACES = predict.GUESSES
@@ -73,6 +75,8 @@ class Placer:
     classifier: scene_classifier.Classifier | None
     remark: str
     """Why it is not calibrated, "" where it is."""
+    segmenters: dict[int, tuple[Segmenter, int]] = dataclasses.field(default_factory=dict)
+    """Those that make the maps which a network looks at beside the photos, with the short side of these, by its id."""
 
     @property
     def described(self) -> str:
@@ -102,7 +106,7 @@ class Placer:
             rows = rows[~rows["id"].isin(unread)].reset_index(drop=True)
         if rows.empty:
             return Predictions(_with_errors(pd.DataFrame(columns=list(COLUMNS)), given, errors), _nothing(), None)
-        stream = _Stream(self.networks, {}, [] if distributions else None)
+        stream = _Stream(self.networks, self._maps(rows, given), {}, [] if distributions else None)
         placed = predict.locate(self.runs, rows, given, _PHOTOS_READ_OUT, stream)
         errors |= stream.unread
         likeliest = placed.likeliest[~placed.likeliest["id"].isin(errors)].reset_index(drop=True)
@@ -112,6 +116,13 @@ class Placer:
             distribution = pd.concat(stream.distributions, ignore_index=True)
             distribution = distribution[~distribution["id"].isin(errors)].reset_index(drop=True)
         return Predictions(_with_errors(table, given, errors), likeliest, distribution)
+
+    def _maps(self, rows: pd.DataFrame, given: Given) -> dict[int, Given]:
+        """Segmentation maps of the photos, for each network that looks at them."""
+        return {
+            network: of_bytes(segmenters.maps_of(rows, given, segmenter, short_side))
+            for network, (segmenter, short_side) in self.segmenters.items()
+        }
 
     def _are_calibrated(self, rows: pd.DataFrame) -> np.ndarray:
         calibrated = {scene: not run.calibration.reason for scene, run in self.runs.items()}
@@ -128,6 +139,7 @@ def ready(
     batch_size: int = 0,
     fusion: str = "auto",
     tell_scenes: bool = True,
+    segmenter_weights: str = "default",
 ) -> Placer:
     """Make a run ready to place photos.
 
@@ -148,14 +160,23 @@ def ready(
     tell_scenes : bool
         Whether to classify the scenes of photos where the run does not: that takes longer than placing them with a
         small network. Individual scene networks need the scenes anyway.
+    segmenter_weights : str
+        For a run that looks at segmentation maps too: file with the weights of the network that made those it has
+        learned from, which makes the maps of these photos on the way; ``default`` where they were torchvision's.
 
     Raises
     ------
     ValueError
-        If there is no such device here, or the run cannot be read.
+        If there is no such device here, the run cannot be read, or it looks at maps that cannot be made.
     """
     chosen = devices.named(device)
     runs = predict.load(found.folders, found.calibration, fusion, chosen)
+    looking = {
+        id(network): segmenters.of_run(folder, segmenter_weights)
+        for scene, run in runs.items()
+        for folder, network in zip(found.folders[scene], run.networks, strict=True)
+        if network.palette
+    }
     networks = {
         id(network): inference.Quick(network.model, network.image_size, precision, chosen, CROPS * batch_size)
         for run in runs.values()
@@ -166,7 +187,7 @@ def ready(
     if len(runs) > 1 or (tell_scenes and not all(heads.values())):
         classifier = quick_classifier(chosen, precision)
     reasons = {run.calibration.reason for run in runs.values()} - {""}
-    return Placer(runs, networks, classifier, found.remark or "; ".join(sorted(reasons)))
+    return Placer(runs, networks, classifier, found.remark or "; ".join(sorted(reasons)), looking)
 
 
 def quick_classifier(device: torch.device, precision: str) -> scene_classifier.Classifier:
@@ -183,6 +204,7 @@ class _Stream:
     """Outputs of networks for photos of which some may be unreadable, in the place of `predict.outputs`."""
 
     networks: Mapping[int, inference.Quick]
+    maps: Mapping[int, Given]
     unread: dict[str, str]
     """Takes the photos that cannot be read, and why. In their place a black one is answered, and not shown."""
     distributions: list[pd.DataFrame] | None
@@ -206,7 +228,8 @@ class _Stream:
         parts = [part for batch in torch.arange(len(rows)).split(batch_size) for part in batch.split(_PHOTOS_READ)]
         requests = [(0, part) for part in parts]
         workers = inputs.default_workers() if len(rows) > _WORTH_WORKERS else 0
-        batches = inputs.stream(rows, photo_root, network.image_size, "five", requests, workers, seed=0)
+        maps = self.maps.get(id(network))
+        batches = inputs.stream(rows, photo_root, network.image_size, "five", requests, workers, seed=0, maps=maps)
         answers: list[dict[str, Tensor]] = []
         done = answered_before = 0
         for batch in progress.track(batches, "placing", len(requests), unit=f"batches of {_PHOTOS_READ} photos"):
@@ -268,9 +291,8 @@ def _table(rows: pd.DataFrame, placed: predict.Placed, calibrated: np.ndarray) -
     table[radii.columns] = radii.to_numpy()
     scene = answer["predicted_scene"] if "predicted_scene" in answer else rows.get("scene")
     table["scene"] = "" if scene is None else scene.to_numpy(object)
-    likeliest = placed.likeliest.assign(
-        country=_country_names(placed.likeliest["country"]), region=_within_country(placed.likeliest["region"])
-    )
+    country, region = placed.likeliest[["country", "region"]].to_numpy(object).T
+    likeliest = placed.likeliest.assign(country=_country_names(country), region=_within_country(region))
     for rank in range(1, PLACES + 1):
         of_rank = likeliest[likeliest["rank"] == rank].set_index("id").reindex(ids)
         for what in OF_PLACES:
@@ -279,11 +301,11 @@ def _table(rows: pd.DataFrame, placed: predict.Placed, calibrated: np.ndarray) -
     return table.assign(calibrated=calibrated, error="")
 
 
-def _country_names(codes: pd.Series | np.ndarray) -> np.ndarray:
+def _country_names(codes: np.ndarray) -> np.ndarray:
     return places.countries()["name"].reindex(codes).fillna("").to_numpy(object)
 
 
-def _within_country(regions: pd.Series | np.ndarray) -> np.ndarray:
+def _within_country(regions: np.ndarray) -> np.ndarray:
     """Names of regions without that of the country behind them."""
     return pd.Series(regions, dtype=object).str.rpartition(", ")[0].to_numpy(object)
 

@@ -37,6 +37,8 @@ OUTCOME_COLORS = {
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#D6E6F4", "#6AAED6", "#1764AB", "#08204A"])  # one hue, on white
 _LEAST_ROW = 4.4  # points: a smaller row of a matrix has a name that nobody can read
 _NEAREST_KM = 0.01  # nearer than 10 m is the same place, by any photo's coordinates
+EVIDENCE, _COVER = "inferno", 0.6  # colours of what speaks for an answer, and how far they cover the photo
+_LUMA = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601
 GREY, _BAR = "#6B6B6B", "#C9CDD1"
 _STYLE: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so every machine draws the same
@@ -504,6 +506,176 @@ def live_curves() -> Callable[[pd.DataFrame, pd.DataFrame], None]:
 
 
 @styled
+def sweep_plot(
+    table: pd.DataFrame,
+    best_by: str,
+    importances: pd.Series | None = None,
+    title: str = "",
+    *,
+    grid: bool = False,
+    width: float = DOUBLE_COLUMN,
+) -> Figure:
+    """What the parameters of a sweep did for its measure: a panel for each, or the grid of two.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`helpers.trials.table`, its first trial the best.
+    best_by : str
+        The measure.
+    importances : Series, optional
+        Share of each parameter, from :func:`helpers.sweeps.importances`; the panels are in its order.
+    title : str
+    grid : bool
+        Whether every combination was tried; with two parameters these are drawn as a grid.
+    width : float
+        Of the figure, in inches.
+    """
+    names = list(table.columns[2 : table.columns.get_loc(_first_measure(table))])
+    shares = pd.Series(dtype=float) if importances is None else importances
+    names = [*[name for name in shares.index if name in names], *[name for name in names if name not in shares.index]]
+    if grid and len(names) == 2:
+        return _sweep_grid(table, best_by, title, width)
+    columns = min(len(names), 4 if width > 5 else 2)
+    shape = (-(-len(names) // columns), columns)
+    figsize = (width, shape[0] * 1.9 + (0.45 if width > 5 else 0.65))
+    figure, panels = plt.subplots(*shape, figsize=figsize, sharey=True, layout="constrained", squeeze=False)
+    values = _sweep_values(table, best_by)
+    for axes, name in zip(panels.flat, names, strict=False):
+        known = sorted(table[name].unique())
+        if isinstance(known[0], str) or len(known) <= 6:
+            at = table[name].map({value: place for place, value in enumerate(known)})
+            axes.set_xticks(range(len(known)), [_short(value).replace("+", "+\n") for value in known])
+            axes.set_xlim(-0.5, len(known) - 0.5)
+        else:
+            at = table[name]
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(numticks=5 if width > 5 else 4))
+            axes.xaxis.set_major_formatter(lambda value, place: _short(float(value)))
+            axes.xaxis.set_minor_locator(NullLocator())
+        _mark_trials(axes, at.to_numpy(dtype=np.float64), values, table["state"])
+        axes.set_xlabel(textwrap.fill(_parameter_label(name), 18))
+        if name in shares.index:
+            axes.set_title(f"{100 * shares[name]:.0f} % of importance", fontsize=7, color=GREY)
+    for axes in panels.flat[len(names) :]:
+        axes.set_axis_off()
+    for axes in panels[:, 0]:
+        axes.set_ylabel(_measure_label(best_by, short=True))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    _explain_trials(figure, _trial_marks(table["state"]), width)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=8.5)
+    return finished(figure)
+
+
+def _sweep_grid(table: pd.DataFrame, best_by: str, title: str, width: float) -> Figure:
+    across, down = table.columns[2], table.columns[3]
+    shown = table.assign(value=_sweep_values(table, best_by)).pivot(index=down, columns=across, values="value")
+    states = table.pivot(index=down, columns=across, values="state")
+    figure, axes = plt.subplots(figsize=(width, 0.42 * len(shown) + 0.95), layout="constrained")
+    less_is_better = not best_by.startswith("within_")
+    colors = _SHADES.reversed() if less_is_better else _SHADES
+    values = shown.to_numpy(dtype=np.float64)
+    low, high = np.nanmin(values), np.nanmax(values)
+    norm = Normalize(low, high if high > low else low + 1)
+    image = axes.imshow(np.ma.masked_invalid(values), cmap=colors, norm=norm, aspect="auto", interpolation="none")
+    for (row, column), value in np.ndenumerate(values):
+        state = states.iloc[row, column]
+        if np.isnan(value):
+            axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor="white", edgecolor=_BAR, hatch="////"))
+        dark = not np.isnan(value) and (norm(value) < 0.5 if less_is_better else norm(value) > 0.5)
+        text = "" if np.isnan(value) else _in_cell(value, best_by)
+        remark = "" if state == "complete" else state if isinstance(state, str) else "not tried"
+        words = [word for word in (text, remark) if word]
+        axes.text(
+            column, row, "\n".join(words), fontsize=7, ha="center", va="center", color="white" if dark else "black",
+            bbox=None if not np.isnan(value) else {"facecolor": "white", "edgecolor": "none", "pad": 1},
+        )  # fmt: skip
+    best = list(shown.index).index(table[down].iloc[0]), list(shown.columns).index(table[across].iloc[0])
+    axes.add_patch(
+        Rectangle((best[1] - 0.46, best[0] - 0.44), 0.92, 0.88, fill=False, edgecolor=PALETTE[1], linewidth=1.6)
+    )
+    axes.set_xticks(range(len(shown.columns)), [_short(value) for value in shown.columns])
+    axes.set_yticks(range(len(shown)), [_short(value) for value in shown.index])
+    axes.tick_params(length=0)
+    axes.grid(visible=False)
+    axes.set_xlabel(_parameter_label(across))
+    axes.set_ylabel(_parameter_label(down))
+    axes.set_title(title)
+    ticks = StrMethodFormatter("{x:,g}")
+    bar = figure.colorbar(image, ax=axes, label=textwrap.fill(_measure_label(best_by), 20), pad=0.02, format=ticks)
+    bar.outline.set_visible(False)
+    return finished(figure)
+
+
+@styled
+def sweep_history(table: pd.DataFrame, best_by: str, title: str = "", *, width: float = DOUBLE_COLUMN) -> Figure:
+    """What the trials of a sweep found, in their order, with the best so far.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`helpers.trials.table`.
+    best_by : str
+        The measure.
+    title : str
+    width : float
+        Of the figure, in inches.
+    """
+    ordered = table.sort_values("trial", kind="stable")
+    values = _sweep_values(ordered, best_by)
+    figure, axes = plt.subplots(figsize=(width, 2.4 if width > 5 else 2.5), layout="constrained")
+    complete = np.where(ordered["state"] == "complete", values, np.nan)
+    so_far = np.fmax.accumulate(complete) if best_by.startswith("within_") else np.fmin.accumulate(complete)
+    axes.step(ordered["trial"], so_far, where="post", color=PALETTE[1], zorder=2)
+    _mark_trials(
+        axes, ordered["trial"].to_numpy(dtype=np.float64), values, ordered["state"], best=table["trial"].iloc[0]
+    )
+    axes.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
+    axes.set_xlim(ordered["trial"].min() - 0.5, ordered["trial"].max() + 0.5)
+    axes.set_xlabel("Trial")
+    axes.set_ylabel(_measure_label(best_by, short=True))
+    axes.set_title(title)
+    line = Line2D([], [], color=PALETTE[1], label="best so far")
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    _explain_trials(figure, [*_trial_marks(table["state"]), line], width)
+    return finished(figure)
+
+
+@styled
+def deletion_plot(
+    summary: pd.DataFrame, title: str = "", *, score: str = "probability of the class", width: float = SINGLE_COLUMN
+) -> Figure:
+    """What is left of a score when parts of the photos are greyed out, against their share; whiskers: 95 % intervals.
+
+    Parameters
+    ----------
+    summary : DataFrame
+        From :func:`helpers.map_checks.deletion_summary`.
+    title : str
+    score : str
+        What it is called.
+    width : float
+        Of the figure, in inches.
+    """
+    figure, axes = plt.subplots(figsize=(width, min(0.75 * width, 3.2)), layout="constrained")
+    whole = summary[summary["greyed"] == 0]
+    looks = {"most": (PALETTE[1], "o", "-"), "random": (GREY, "x", "--"), "least": (PALETTE[0], "s", "-")}
+    for number, (where, (color, marker, line)) in enumerate(looks.items()):
+        rows = pd.concat([whole, summary[summary["places"] == where]])
+        percent, aside = 100 * rows["greyed"].to_numpy(), np.where(rows["greyed"] > 0, 0.5 * (number - 1), 0)
+        label = where if where == "random" else f"{where} important"
+        axes.plot(percent + aside, rows["score"], line, color=color, marker=marker, label=label)
+        axes.vlines(percent + aside, rows["low"], rows["high"], color=color, linewidth=0.8)
+    axes.set_ylim(bottom=min(0.0, float(summary[["score", "low"]].min().min())))
+    axes.set_xlabel("Greyed out (% of the photo)")
+    axes.set_ylabel(f"Mean {score}")
+    axes.set_title(title)
+    photos = int(whole["photos"].iloc[0])
+    axes.legend(title=f"{photos:,} photos; places greyed out", title_fontsize=6.5, alignment="left")
+    return finished(figure)
+
+
+@styled
 def contact_sheet(
     images: Sequence[NDArray[np.uint8]],
     captions: Sequence[str],
@@ -717,6 +889,36 @@ def scene_bars(counts: pd.DataFrame, title: str = "", *, width: float = DOUBLE_C
     axes.set_xlabel("Photos (%)")
     axes.set_title(title)
     figure.legend(loc="outside lower center", ncols=counts.shape[1], handlelength=1)
+    return finished(figure)
+
+
+@styled
+def class_shares(
+    shares: pd.Series, colors: Sequence[tuple[int, int, int]], title: str = "", *, width: float = SINGLE_COLUMN
+) -> Figure:
+    """How much of the photos each class of their segmentation maps has, in the colours of the maps: a legend as well.
+
+    Parameters
+    ----------
+    shares : Series of float
+        Share of the pixels, 0 to 1, by class.
+    colors : sequence of (int, int, int)
+        Of each class, 0 to 255.
+    title : str
+    width : float
+        Of the figure, in inches.
+    """
+    figure, axes = plt.subplots(figsize=(width, 0.6 + 0.17 * len(shares)), layout="constrained")
+    rows = np.arange(len(shares))
+    fills = np.asarray(colors) / 255
+    bars = axes.barh(rows, 100 * shares, color=fills, edgecolor=GREY, linewidth=0.4, height=0.72)
+    axes.bar_label(bars, [f"{100 * share:.1f}" for share in shares], padding=2, fontsize=6.5)
+    axes.set_yticks(rows, shares.index.tolist())
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("Pixels (%)")
+    axes.set_title(title)
     return finished(figure)
 
 
@@ -1385,6 +1587,93 @@ def _looks(models: pd.Series, baselines: Collection[str]) -> dict[str, dict[str,
     return looks
 
 
+def _first_measure(table: pd.DataFrame) -> str:
+    return next(name for name in table.columns if name.startswith("within_") or name in ("median_km", "epoch"))
+
+
+def _sweep_values(table: pd.DataFrame, best_by: str) -> NDArray[np.float64]:
+    """The measure of each trial, shares in per cent; NaN of those that failed."""
+    factor = 100 if best_by.startswith("within_") else 1
+    return factor * table[best_by].to_numpy(dtype=np.float64)
+
+
+def _measure_label(best_by: str, short: bool = False) -> str:
+    if best_by.startswith("within_"):
+        kilometres = f"{int(best_by.removeprefix('within_').removesuffix('km')):,} km"
+        return f"Within {kilometres} (% of photos)" if short else f"Validation photos within {kilometres} (%)"
+    return {"median_km": "Median distance (km)", "validation_loss": "Validation loss (nats)"}[best_by]
+
+
+def _parameter_label(name: str) -> str:
+    units = {"batch_size": " (photos)", "image_size": " (pixels)", "smoothing_km": " (km)"}
+    return name.removesuffix("_km").replace("_", " ").capitalize() + units.get(name, "")
+
+
+def _short(value: Any) -> str:
+    """A value as a tick has it.
+
+    Examples
+    --------
+    >>> _short(1e-05), _short(0.1), _short(128), _short("none")
+    ('0.00001', '0.1', '128', 'none')
+    """
+    return np.format_float_positional(value, trim="-") if isinstance(value, float) else str(value)
+
+
+_TRIAL_LOOKS: dict[str, dict[str, Any]] = {
+    "best": {"marker": "D", "color": PALETTE[1], "markerfacecolor": PALETTE[1], "markersize": 5, "zorder": 4},
+    "complete": {"marker": "o", "color": PALETTE[0], "markerfacecolor": PALETTE[0], "zorder": 3},
+    "pruned": {"marker": "o", "color": GREY, "markerfacecolor": "white", "zorder": 3},
+    "failed": {"marker": "x", "color": GREY, "zorder": 3},
+}
+
+
+def _mark_trials(
+    axes: Axes, at: NDArray[np.float64], values: NDArray[np.float64], states: pd.Series, best: int | None = None
+) -> None:
+    """Dots of trials, the best of which is the first row, or that at `best`; those that failed lie on the axis."""
+    looks = states.to_numpy(dtype=object).copy()
+    chosen = np.flatnonzero(at == best)[0] if best is not None else 0
+    if looks[chosen] == "complete":
+        looks[chosen] = "best"
+    for name, look in _TRIAL_LOOKS.items():
+        these = looks == name
+        if not these.any():
+            continue
+        if name == "failed":
+            axes.plot(
+                at[these],
+                np.zeros(these.sum()),
+                linestyle="",
+                transform=axes.get_xaxis_transform(),
+                clip_on=False,
+                **look,
+            )
+        else:
+            axes.plot(at[these], values[these], linestyle="", **look)
+
+
+def _explain_trials(figure: Figure, marks: Sequence[Line2D], width: float) -> None:
+    figure.legend(handles=list(marks), loc="outside lower center", ncols=5 if width > 5 else 3, columnspacing=1.2)
+
+
+def _in_cell(value: float, best_by: str) -> str:
+    if best_by.startswith("within_"):
+        return f"{value:.1f}"
+    return f"{value:,.0f}" if best_by == "median_km" else f"{value:.3f}"
+
+
+def _trial_marks(states: pd.Series) -> list[Line2D]:
+    """Entries of a legend for the states of trials that occur."""
+    words = {"best": "best", "complete": "other trials", "pruned": "pruned", "failed": "failed (no value)"}
+    there = {"best", *states}
+    return [
+        Line2D([], [], linestyle="", label=words[name], **{key: each for key, each in look.items() if key != "zorder"})
+        for name, look in _TRIAL_LOOKS.items()
+        if name in there
+    ]
+
+
 def _tile(axes: Axes, image: NDArray[np.uint8], caption: str, left: float, top: float, size: float) -> None:
     """A photo fitted into a square with a thin gap, its shape kept, standing on its caption of `size` points."""
     high, wide = 0.97 * np.array(image.shape[:2]) / max(image.shape[:2])
@@ -1396,6 +1685,25 @@ def _tile(axes: Axes, image: NDArray[np.uint8], caption: str, left: float, top: 
         interpolation="antialiased",
     )
     axes.text(middle, top + 1.0, caption, fontsize=size, ha="center", va="top", linespacing=1.1)
+
+
+def overlaid(view: NDArray[np.uint8], evidence: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """A photo in grey under the colours of a map: dark where nothing speaks for an answer, yellow where much does.
+
+    Parameters
+    ----------
+    view : ndarray of uint8, shape (height, width, 3)
+    evidence : ndarray of float32, shape (height, width)
+        From 0 to 1.
+
+    Returns
+    -------
+    ndarray of uint8, shape (height, width, 3)
+        For any page or app: nothing but numpy and a colour map is needed to draw it.
+    """
+    grey = (view.astype(np.float64) / 255 @ _LUMA)[..., None]
+    colour = matplotlib.colormaps[EVIDENCE](evidence)[..., :3]
+    return np.rint(255 * (_COVER * colour + (1 - _COVER) * grey)).astype(np.uint8)
 
 
 def _share_histogram(axes: Axes, values: NDArray[np.float64], edges: NDArray[np.float64]) -> None:

@@ -23,6 +23,7 @@ from helpers import (
     progress,
     read_outs,
     regions,
+    segmentation,
     spread,
     targets,
 )
@@ -46,6 +47,8 @@ class Network:
     device: torch.device
     unreadable: tuple[str, ...] = ()
     """Ids of photos that training could not read."""
+    palette: segmentation.Palette | None = None
+    """Classes of the segmentation maps that it looks at beside the photos, if it does."""
 
     @property
     def image_size(self) -> int:
@@ -202,12 +205,42 @@ def _network(folder: Path, device: torch.device) -> tuple[Network, dict[str, tar
     if "scene" not in settings:
         raise ValueError(f"{folder} was made by an older version: train it anew with 04_training/train.ipynb")
     classes = targets.read(folder / "classes", targets.heads(settings["partition"]))
-    model = Geolocator(settings["architecture"], settings["classes"], weights="none")
+    palette = segmentation.Palette.read(folder / segmentation.PALETTE) if settings.get("segmentation") else None
+    colours = palette.colours if palette else None
+    model = Geolocator(settings["architecture"], settings["classes"], "none", palette=colours)
     models.restore(model, folder / "model.safetensors", targets.fingerprints(folder / "classes", settings["classes"]))
+    if colours and model.palette[: len(colours)].tolist() != list(map(list, colours)):
+        raise ValueError(
+            f"{folder / segmentation.PALETTE} has other colours than the network has learned: put the files of one run "
+            "together again"
+        )
     model = model.to(device).to(memory_format=torch.channels_last).eval()
     file = folder / "unreadable.csv"
     unreadable = tuple(pd.read_csv(file, dtype=str)["id"]) if file.exists() else ()
-    return Network(settings, model, device, unreadable), classes
+    return Network(settings, model, device, unreadable, palette), classes
+
+
+def with_maps(runs: Mapping[str, Run], rows: pd.DataFrame, dataset: str) -> pd.DataFrame:
+    """Rows of a data list with their segmentation maps, where a network looks at those.
+
+    Parameters
+    ----------
+    runs : mapping of str to Run
+        From :func:`load`.
+    rows : DataFrame
+        Rows of the list of `dataset`.
+    dataset : str
+
+    Raises
+    ------
+    MissingMaps, StaleOutput, ValueError
+        As `segmentation.joined`, also if the maps are of another palette than those that a network has learned from.
+    """
+    for run in runs.values():
+        for network in run.networks:
+            if network.palette:
+                rows = segmentation.joined(rows, dataset, network.palette)
+    return rows
 
 
 def locate(
@@ -224,8 +257,9 @@ def locate(
     runs : mapping of str to Run
         From :func:`load`. With a network for each scene, a photo goes to that of its scene.
     rows : DataFrame
-        Rows of a data list; ``id`` and ``path`` are read, ``scene`` where there are several networks, and ``latitude``
-        and ``longitude`` where they are known, to say how much of the distribution is nearer than the truth.
+        Rows of a data list; ``id`` and ``path`` are read, ``scene`` where there are several networks, ``maps`` where a
+        network looks at segmentation maps (:func:`with_maps`), and ``latitude`` and ``longitude`` where they are known,
+        to say how much of the distribution is nearer than the truth.
     photo_root : Path or PhotoStore
         What the paths are relative to.
     batch_size : int
@@ -479,7 +513,8 @@ def _outputs(
             for batch in found.split(batch_size):
                 yield _sound(network.model.classify(batch.flatten(0, 1).to(network.device)), batch.shape[1])
         return
-    views = inputs.PhotoViews(rows, photo_root, network.image_size, view="five")
+    maps = inputs.maps_of(rows) if network.model.has_map_branch else None
+    views = inputs.PhotoViews(rows, photo_root, network.image_size, view="five", maps=maps)
     batches = inputs.batches(views, range(len(rows)), batch_size)
     total = -(-len(rows) // batch_size)
     for photos in progress.track(batches, "predicting", total, unit=f"batches of {batch_size} photos"):

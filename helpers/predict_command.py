@@ -59,6 +59,7 @@ def run(arguments: list[str] | None = None) -> int:
             batch_size=asked.batch_size,
             fusion=asked.fusion,
             tell_scenes=asked.scenes,
+            segmenter_weights=asked.segmenter_weights,
         )
     except (ValueError, OSError) as error:
         _say(f"error: {error}")
@@ -155,6 +156,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--precision", choices=devices.PRECISIONS, default="auto", help="fp32 where digits matter")
     parser.add_argument("--batch-size", type=_positive, default=0, help="photos that the device is given at once")
     parser.add_argument("--fusion", choices=("auto", *read_outs.FUSIONS), default="auto", help="of the five crops")
+    parser.add_argument(
+        "--segmenter-weights", default="default", metavar="FILE", help="of the network whose maps the run looks at too"
+    )
     parser.add_argument("--no-scenes", dest="scenes", action="store_false", help="leave scenes out, which take time")
     return parser
 

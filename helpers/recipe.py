@@ -20,7 +20,9 @@ from helpers import (
     paths,
     raw_photos,
     scenes,
+    segmentation,
     targets,
+    tracking,
 )
 
 BEST_BY = (*metrics.SHARES, "median_km", "validation_loss")
@@ -39,6 +41,7 @@ CHOICES = {
     "precision": devices.PRECISIONS,
     "best_by": BEST_BY,
     "photo_cache": ("none", "raw"),
+    "tracking": tracking.TRACKINGS,
 }
 
 
@@ -53,6 +56,7 @@ class Settings:
     scene: str
     scene_threshold: float
     multitask: bool
+    segmentation: bool
     scene_loss_weight: float
     objective: str
     smoothing_km: float
@@ -93,6 +97,13 @@ class Settings:
             raise ValueError(f"seed is at most {_MOST_SEED:,}, not {self.seed}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay is from 0 (no average) to below 1, such as 0.999, not {self.ema_decay}")
+        if self.segmentation:
+            models.check_map_branch(self.architecture)
+            if self.train_layers == "heads":
+                raise ValueError(
+                    "segmentation joins two branches by layers that have to learn, which a frozen backbone cannot: set "
+                    "train_layers to all"
+                )
         coordinates = self.partition == targets.COORDINATES
         fitting = objectives.COORDINATE_OBJECTIVES if coordinates else objectives.CLASS_OBJECTIVES
         if self.loss not in fitting:
@@ -120,15 +131,21 @@ class Settings:
         return usual.get(self.partition, "cross_entropy")
 
     @property
+    def has_scene_head(self) -> bool:
+        """Whether the scene is learned beside the place: in a multi-task network, and as in TransLocator with maps."""
+        return self.multitask or self.segmentation
+
+    @property
     def learns_scenes(self) -> bool:
         """Whether the scenes of the photos matter."""
-        return self.multitask or self.scene != "all"
+        return self.has_scene_head or self.scene != "all"
 
     @property
     def needs(self) -> tuple[str, ...]:
         """Notebooks whose outputs training reads, beside the list."""
-        classify = ("02_scenes/classify_scenes",) * self.learns_scenes
-        return tuple(name for name in (targets.notebook(self.partition), *classify) if name)
+        scenes_of = ("02_scenes/classify_scenes",) * self.learns_scenes
+        maps_of = ("02_scenes/segment",) * self.segmentation
+        return tuple(name for name in (targets.notebook(self.partition), *scenes_of, *maps_of) if name)
 
 
 @dataclass(frozen=True)
@@ -151,6 +168,7 @@ class Running:
     checkpoint_minutes: float
     checkpoints_kept: int
     hang_minutes: float
+    tracking: str
 
     def __post_init__(self) -> None:
         for name in ("nodes", "accumulation", "checkpoints_kept"):
@@ -189,6 +207,11 @@ def merit(measured: Mapping[str, Any], best_by: str) -> list[float]:
 def of(parameters: Mapping[str, Any]) -> tuple[Settings, Running]:
     """Settings of a run, and how it is computed, from the parameters of the notebook."""
     settings, running = ({field.name: parameters[field.name] for field in fields(kind)} for kind in (Settings, Running))
+    if settings["segmentation"] and running["photo_cache"] != "none":
+        raise ValueError(
+            "photo_cache keeps photos without their segmentation maps: set it to none, or segmentation to False"
+        )
+    tracking.check(running["tracking"])
     return Settings(**settings), Running(**running)
 
 
@@ -199,6 +222,8 @@ def sources(settings: Settings) -> dict[str, Path]:
         files["labels"] = targets.folder(settings.partition, settings.dataset) / "labels.parquet"
     if settings.weights not in ("default", "none"):
         files["weights"] = Path(settings.weights).expanduser()
+    if settings.segmentation:
+        files |= segmentation.recorded(settings.dataset)
     return {**files, **scenes.recorded(settings.dataset)} if settings.learns_scenes else files
 
 

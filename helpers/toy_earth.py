@@ -21,7 +21,9 @@ from helpers import toy_earth_facts as world
 from helpers import toy_earth_scenes as composition
 from helpers.toy_earth_facts import facts
 
-__all__ = ["facts", "render", "render_jpeg", "sample", "scenes"]
+__all__ = ["KINDS", "facts", "render", "render_jpeg", "render_kinds", "sample", "scenes"]
+
+KINDS = drawing.KINDS
 
 JPEG_QUALITY = 88
 
@@ -196,6 +198,40 @@ def render(id: str, latitude: float, longitude: float) -> Image.Image:
     ValueError
         If the coordinate is not on the Earth.
     """
+    scene = _scene(id, latitude, longitude)
+    return _develop(composition.draw(scene), scene)
+
+
+def render_kinds(id: str, latitude: float, longitude: float) -> Image.Image:
+    """What each pixel of :func:`render` shows: a map of a known world, before weather, focus and grain.
+
+    Parameters
+    ----------
+    id : str
+    latitude, longitude : float
+        Degrees.
+
+    Returns
+    -------
+    Image
+        Grey (mode ``L``), of the size of the photo; its values are places in :data:`KINDS`.
+
+    Raises
+    ------
+    ValueError
+        If the coordinate is not on the Earth.
+
+    Examples
+    --------
+    >>> kinds = render_kinds("a street", 48.86, 2.35)
+    >>> [KINDS[kinds.getpixel(place)] for place in ((64, 3), (64, 155))]
+    ['sky', 'road']
+    """
+    kinds = composition.draw(_scene(id, latitude, longitude), mapped=True).kinds
+    return Image.fromarray(np.asarray(kinds)[::2, ::2])  # drawn at twice the size
+
+
+def _scene(id: str, latitude: float, longitude: float) -> composition.Scene:
     if not (-90 <= latitude <= 90 and -180 <= longitude <= 180):
         raise ValueError(
             f"photo {id!r} has latitude {latitude}, longitude {longitude}: give degrees within ±90 and ±180"
@@ -203,8 +239,7 @@ def render(id: str, latitude: float, longitude: float) -> Image.Image:
     key, place = _key(id), world.place(latitude, longitude)
     subject = composition.subjects(np.array([key], np.uint64), np.array([place.density]), np.array([place.coast]))[0]
     # Python promises the same random() from the same seed in every version; NumPy does not.
-    scene = composition.moment(place, subject, random.Random(key).random)
-    return _develop(composition.draw(scene), scene)
+    return composition.moment(place, subject, random.Random(key).random)
 
 
 def render_jpeg(id: str, latitude: float, longitude: float) -> bytes:

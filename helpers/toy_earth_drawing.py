@@ -4,9 +4,11 @@ Everything is drawn at twice the final size with integer coordinates and halved 
 A :class:`View` holds the camera, a pinhole over flat ground, and the light that every colour passes through.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, wraps
+from typing import Concatenate, ParamSpec
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,13 @@ from helpers.toy_earth_styles import Colour
 Point = tuple[int, int]
 Uniform = Callable[[], float]
 Projection = Callable[[float, float, float], Point]
+
+KINDS = (
+    "sky", "land", "hills", "water", "road", "pavement", "building", "plant", "vehicle", "street furniture", "indoors",
+)  # fmt: skip
+"""What a pixel can show, by its number in a map of kinds."""
+
+_Rest = ParamSpec("_Rest")
 
 LIT_WINDOW: Colour = (255, 214, 138)
 NIGHT_LAMP: Colour = (255, 226, 170)
@@ -71,6 +80,37 @@ class Light:
     night: bool
 
 
+class _Pens:
+    """Draws on a picture, and where it is asked for the same shapes on a map, with the number of what they show."""
+
+    def __init__(self, picture: Image.Image, kinds: Image.Image | None) -> None:
+        self._pens = [ImageDraw.Draw(each) for each in (picture, kinds) if each]
+        self.kind = "sky"
+
+    def polygon(self, points: Sequence[Point], colour: Colour) -> None:
+        for pen, ink in self._inks(colour):
+            pen.polygon(points, ink)
+
+    def ellipse(self, box: tuple[int, int, int, int], colour: Colour) -> None:
+        for pen, ink in self._inks(colour):
+            pen.ellipse(box, ink)
+
+    def line(self, points: Sequence[Point], colour: Colour, width: int) -> None:
+        for pen, ink in self._inks(colour):
+            pen.line(points, ink, width)
+
+    def rectangle(self, box: tuple[int, int, int, int], colour: Colour) -> None:
+        for pen, ink in self._inks(colour):
+            pen.rectangle(box, ink)
+
+    def rounded_rectangle(self, box: tuple[int, int, int, int], radius: int, colour: Colour) -> None:
+        for pen, ink in self._inks(colour):
+            pen.rounded_rectangle(box, radius, ink)
+
+    def _inks(self, colour: Colour) -> list[tuple[ImageDraw.ImageDraw, Colour | int]]:
+        return list(zip(self._pens, (colour, KINDS.index(self.kind)), strict=False))
+
+
 class View:
     """A picture in the making.
 
@@ -82,11 +122,16 @@ class View:
         Row of the horizon and column of the vanishing point, in pixels.
     eye : float
         Height of the camera above the ground, in metres.
+    mapped : bool
+        Whether ``kinds``, a map of what each pixel shows, is drawn beside the picture.
     """
 
-    def __init__(self, base: Image.Image, horizon: int, vanishing: int, eye: float, light: Light, uniform: Uniform):
+    def __init__(
+        self, base: Image.Image, horizon: int, vanishing: int, eye: float, light: Light, uniform: Uniform, mapped: bool
+    ) -> None:
         self.image = base
-        self.draw = ImageDraw.Draw(base)
+        self.kinds = _sky_above_land(base.size, horizon) if mapped else None
+        self.draw = _Pens(base, self.kinds)
         self.glaze = ImageDraw.Draw(base, "RGBA")
         self.width, self.height = base.size
         self.horizon, self.vanishing, self.eye = horizon, vanishing, eye
@@ -97,6 +142,15 @@ class View:
         self.snow = False
         self.leaf: Colour = (60, 110, 50)
         self.bare = False
+
+    @contextmanager
+    def showing(self, kind: str) -> Iterator[None]:
+        """Draw what is of one of :data:`KINDS`; light, shade and lettering are of the thing that they lie on."""
+        before, self.draw.kind = self.draw.kind, kind
+        try:
+            yield
+        finally:
+            self.draw.kind = before
 
     def at(self, x: float, up: float, z: float) -> Point:
         """Pixel of the point `x` metres right, `up` metres above the ground, `z` metres ahead."""
@@ -148,6 +202,28 @@ class View:
             self.glaze.ellipse((x - r, y - r, x + r, y + r), (*NIGHT_LAMP, strength))
 
 
+def showing(
+    kind: str,
+) -> Callable[[Callable[Concatenate[View, _Rest], None]], Callable[Concatenate[View, _Rest], None]]:
+    """Decorator of a function that draws things of one of :data:`KINDS`, but for the parts that say otherwise."""
+
+    def decorated(draw: Callable[Concatenate[View, _Rest], None]) -> Callable[Concatenate[View, _Rest], None]:
+        @wraps(draw)
+        def drawing(view: View, *given: _Rest.args, **named: _Rest.kwargs) -> None:
+            with view.showing(kind):
+                draw(view, *given, **named)
+
+        return drawing
+
+    return decorated
+
+
+def _sky_above_land(size: tuple[int, int], horizon: int) -> Image.Image:
+    kinds = Image.new("L", size, KINDS.index("land"))
+    kinds.paste(KINDS.index("sky"), (0, 0, size[0], horizon))
+    return kinds
+
+
 def _blend(first: Colour, second: Colour, share: NDArray[np.int64]) -> NDArray[np.int64]:
     """Rows of colour, shape (n, 3), with `share` (n, 1) of the second colour in 1/256."""
     return np.right_shift(np.array(first) * (256 - share) + np.array(second) * share, 8)
@@ -194,6 +270,7 @@ def backdrop(
     return picture.resize((2 * width, 2 * height), Image.Resampling.NEAREST)
 
 
+@showing("hills")
 def ridge(view: View, height: int, colour: Colour, smooth: int, snow_line: int = 0) -> None:
     """A line of hills `height` pixels above the horizon; the top `snow_line` pixels are white."""
     row = noise()[int(view.uniform() * 512)].tolist()
@@ -250,6 +327,7 @@ def _fronds(view: View, x: float, y: float, reach: float, leaf: Colour, count: i
         )  # fmt: skip
 
 
+@showing("plant")
 def tree(view: View, kind: str, x: int, y: int, h: int) -> None:
     """Draw a plant of one kind, `h` pixels high, its foot at (`x`, `y`)."""
     uniform, leaf = view.uniform, view.leaf
@@ -449,6 +527,7 @@ def _window(view: View, p: Projection, design: Design, u: float, w: float, detai
         view.line([p(u + wide / 2, w, 0), p(u + wide / 2, w + high, 0)], design.trim)
 
 
+@showing("building")
 def facade(view: View, p: Projection, length: float, design: Design, level: int) -> None:
     """Draw a front with its roof.
 
@@ -616,6 +695,7 @@ _TYRE: Colour = (30, 30, 33)
 _GLASS: Colour = (58, 70, 84)
 
 
+@showing("vehicle")
 def vehicle(
     view: View, kind: str, x: float, z: float, colour: Colour, roof: Colour, oncoming: bool, plate: Colour
 ) -> None:
@@ -658,6 +738,7 @@ def vehicle(
     view.box(left + w * 0.36, ground - h * 0.34, left + w * 0.64, ground - h * 0.24, plate)
 
 
+@showing("vehicle")
 def vehicle_aside(view: View, kind: str, x: float, z: float, colour: Colour, roof: Colour, heading: int) -> None:
     """A vehicle that drives across the view, to the right when `heading` is 1."""
     _, high, length = _VEHICLES[kind]
@@ -709,6 +790,7 @@ def _box(a: Point, b: Point) -> tuple[int, int, int, int]:
     return min(a[0], b[0]), min(a[1], b[1]), max(a[0], b[0]), max(a[1], b[1])
 
 
+@showing("street furniture")
 def warning_sign(view: View, kind: str, x: float, z: float) -> None:
     """A warning sign on a pole."""
     foot, (cx, cy) = view.at(x, 0, z), view.at(x, 2.5, z)
@@ -726,6 +808,7 @@ def warning_sign(view: View, kind: str, x: float, z: float) -> None:
     view.line([(cx, cy + r // 3), (cx, cy - r // 6)], (30, 30, 30), r // 6)
 
 
+@showing("street furniture")
 def post_box(view: View, x: float, z: float, colour: Colour) -> None:
     """A box for letters on the pavement."""
     (left, ground), (right, top) = view.at(x - 0.3, 0, z), view.at(x + 0.3, 1.5, z)
@@ -743,6 +826,7 @@ def post_box(view: View, x: float, z: float, colour: Colour) -> None:
     )
 
 
+@showing("street furniture")
 def lamp_post(view: View, x: float, z: float, reach: float) -> None:
     """A street lamp whose arm reaches over the road."""
     foot, top, tip = view.at(x, 0, z), view.at(x, 6.5, z), view.at(x + reach, 6.8, z)
@@ -752,6 +836,7 @@ def lamp_post(view: View, x: float, z: float, reach: float) -> None:
         view.glow(*tip, max(4, int(view.focal * 1.3 / z)))
 
 
+@showing("street furniture")
 def utility_line(view: View, x: float, wires: int) -> None:
     """Poles along the road with overhead wires, drawn from far to near."""
     wood: Colour = (104, 88, 72) if wires < 6 else (132, 132, 130)

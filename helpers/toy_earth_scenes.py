@@ -7,14 +7,14 @@ import random
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from helpers import toy_earth_drawing as drawing
 from helpers import toy_earth_styles as styles
-from helpers.toy_earth_drawing import Design, Projection, Uniform, View, mix
+from helpers.toy_earth_drawing import Design, Projection, Uniform, View, mix, showing
 from helpers.toy_earth_facts import Place
 from helpers.toy_earth_styles import Colour
 
@@ -174,7 +174,7 @@ _TINTS: dict[str, Colour] = {
 _CONTRAST = {"clear": 62, "broken": 44, "overcast": 10, "rain": 6, "fog": 4}
 
 
-def _view(scene: Scene) -> View:
+def _view(scene: Scene, mapped: bool) -> View:
     """Sky, light and bare ground of a scene, up to the hills on the horizon."""
     uniform, place = scene.uniform, scene.place
     size = (SHORT_SIDE, LONG_SIDE) if uniform() < 0.2 else (LONG_SIDE, SHORT_SIDE)
@@ -209,7 +209,8 @@ def _view(scene: Scene) -> View:
     horizon = int(size[1] * ({"front": 0.6, "street": 0.46, "road": 0.46}.get(scene.subject, 0.4) + 0.14 * uniform()))
     far = mix(_lit(ground, tint), skyline, 150 if scene.weather == "fog" else 70)
     base = drawing.backdrop(size, horizon, zenith, skyline, cloud, cover, far, _lit(ground, tint), uniform)
-    view = View(base, 2 * horizon, int(2 * size[0] * (0.36 + 0.28 * uniform())), 1.6 + 0.8 * uniform(), light, uniform)
+    vanishing, eye = int(2 * size[0] * (0.36 + 0.28 * uniform())), 1.6 + 0.8 * uniform()
+    view = View(base, 2 * horizon, vanishing, eye, light, uniform, mapped)
     view.leaf, view.bare, view.snow = scene.leaf, scene.bare, scene.snow
     _hills(view, scene, 1.0 if scene.subject == "wild" else 0.7)
     return view
@@ -297,6 +298,7 @@ def _plate(scene: Scene, behind: bool) -> Colour:
     return (240, 196, 40) if behind and country in styles.YELLOW_PLATES else (240, 240, 236)
 
 
+@showing("road")
 def _carriageway(view: View, scene: Scene, half: float, x: float, paved: bool) -> None:
     """Road, kerbs and markings; `x` is the middle of the road."""
     place, uniform = scene.place, scene.uniform
@@ -345,6 +347,7 @@ _KERBS: dict[str, tuple[Colour, ...]] = {
 }
 
 
+@showing("pavement")
 def _kerbs(view: View, scene: Scene, half: float, x: float) -> None:
     pattern = _KERBS[scene.place.kerb]
     for side in (-1, 1):
@@ -358,6 +361,7 @@ def _kerbs(view: View, scene: Scene, half: float, x: float) -> None:
             )
 
 
+@showing("pavement")
 def _street(view: View, scene: Scene) -> None:
     place, uniform, style = scene.place, scene.uniform, scene.style
     centre = place.density > 0.5
@@ -408,6 +412,7 @@ def _street(view: View, scene: Scene) -> None:
         _blades(view, scene, x, setback)
 
 
+@showing("building")
 def _terrace(view: View, scene: Scene, side: int, x: float, gap: float, contrast: int) -> None:
     """Buildings along one side of a street, from far to near; `x` is the line of their fronts."""
     uniform = scene.uniform
@@ -430,6 +435,7 @@ def _terrace(view: View, scene: Scene, side: int, x: float, gap: float, contrast
             _plant(view, scene, x + side * 2 * uniform(), z - 1, 4 + 4 * uniform())
 
 
+@showing("building")
 def _blades(view: View, scene: Scene, x: float, setback: float) -> None:
     """Shop signs that hang over the pavement."""
     uniform = scene.uniform
@@ -451,6 +457,7 @@ def _blades(view: View, scene: Scene, x: float, setback: float) -> None:
                 )  # fmt: skip
 
 
+@showing("building")
 def _front(view: View, scene: Scene) -> None:
     """The other side of the street, seen square on."""
     place, uniform, style = scene.place, scene.uniform, scene.style
@@ -476,23 +483,28 @@ def _front(view: View, scene: Scene) -> None:
             gap = 1 + 5 * uniform()
             _plant(view, scene, x + gap / 2, z + 1, 4 + 4 * uniform())
             x += gap
-    band(z - 2.2, z, flags)
-    band(2.0, z - 2.2, asphalt)
+    with view.showing("pavement"):
+        band(z - 2.2, z, flags)
+    with view.showing("road"):
+        band(2.0, z - 2.2, asphalt)
     if paved:
-        band(z - 2.35, z - 2.2, (176, 174, 168), 230)
+        with view.showing("pavement"):
+            band(z - 2.35, z - 2.2, (176, 174, 168), 230)
         line: Colour = (232, 178, 36) if place.centre_line == "yellow" else (230, 230, 226)
-        for start in range(-9, 9, 3):
-            (x0, y0), (x1, y1) = view.at(start, 0, z - 4.9), view.at(start + 1.6, 0, z - 5.05)
-            view.box(x0, y0, x1, y1, line)
+        with view.showing("road"):
+            for start in range(-9, 9, 3):
+                (x0, y0), (x1, y1) = view.at(start, 0, z - 4.9), view.at(start + 1.6, 0, z - 5.05)
+                view.box(x0, y0, x1, y1, line)
     box = styles.POST_BOX.get(place.country)
     if box and uniform() < 0.5:
         drawing.post_box(view, (uniform() - 0.5) * reach, z - 0.6, box[0])
     for x in _row(-reach, reach, 5, uniform):
         if uniform() < 0.4:
             _plant(view, scene, x, z - 1.2, 3.5 + 2.5 * uniform())
-    for index in range(style.wires):
-        y = int(view.horizon * 0.35) + 9 * index
-        view.line([(0, y), (view.width, y + 6 - 3 * (index % 4))], (48, 48, 52))
+    with view.showing("street furniture"):
+        for index in range(style.wires):
+            y = int(view.horizon * 0.35) + 9 * index
+            view.line([(0, y), (view.width, y + 6 - 3 * (index % 4))], (48, 48, 52))
     # Nearest to us, traffic comes from the left where people drive on the right.
     towards_right = -1 if place.drives_left else 1
     for lane, heading, chance in ((z - 3.2, -towards_right, 0.7), (z - 6, towards_right, 0.3)):
@@ -501,6 +513,7 @@ def _front(view: View, scene: Scene) -> None:
             drawing.vehicle_aside(view, kind, (uniform() - 0.5) * 1.2 * reach, lane, body, roof, heading)
 
 
+@showing("land")
 def _fields(view: View, scene: Scene, x: float, half: float) -> None:
     """Land on both sides of a road: crops in strips where it is green, scattered plants where it is not."""
     uniform = scene.uniform
@@ -525,6 +538,7 @@ def _fields(view: View, scene: Scene, x: float, half: float) -> None:
         _plant(view, scene, x + side * (half + 3 + z * 0.35 * uniform()), z, 4 + 5 * uniform())
 
 
+@showing("land")
 def _road(view: View, scene: Scene) -> None:
     place, uniform, style = scene.place, scene.uniform, scene.style
     half = 2.6 + 0.9 * uniform()
@@ -550,14 +564,10 @@ def _road(view: View, scene: Scene) -> None:
             view.go(z)
             for post in (-1, 1):
                 foot, top = view.at(x + post * (half + 0.7), 0, z), view.at(x + post * (half + 0.85), 1.0, z)
-                view.box(*foot, *top, (236, 236, 232))
-                view.box(
-                    foot[0],
-                    foot[1] + (top[1] - foot[1]) * 6 // 10,
-                    top[0],
-                    foot[1] + (top[1] - foot[1]) * 8 // 10,
-                    style.post,
-                )
+                low, high = (foot[1] + (top[1] - foot[1]) * tenths // 10 for tenths in (6, 8))
+                with view.showing("street furniture"):
+                    view.box(*foot, *top, (236, 236, 232))
+                    view.box(foot[0], low, top[0], high, style.post)
     _traffic(view, scene, half, x, 0.5)
     if uniform() < 0.55:
         z = 6 + 6 * uniform()
@@ -565,15 +575,16 @@ def _road(view: View, scene: Scene) -> None:
         drawing.warning_sign(view, place.warning_sign, x + ours * (half + 1.2), z)
 
 
+@showing("street furniture")
 def _fence(view: View, scene: Scene, x: float) -> None:
     kind, stone = scene.style.fence, mix((186, 178, 164), scene.soil, 90)
     if kind in ("wall", "hedge"):
         colour, high = (stone, 1.1) if kind == "wall" else (mix(scene.leaf, (40, 80, 40), 80), 1.3)
         for near, far in ((30, 90), (12, 30), (4, 12)):
             view.go(near)
-            view.area(
-                [view.at(x, 0, near), view.at(x, high, near), view.at(x, high, far), view.at(x, 0, far)], colour, 235
-            )
+            corners = [view.at(x, 0, near), view.at(x, high, near), view.at(x, high, far), view.at(x, 0, far)]
+            with view.showing("plant" if kind == "hedge" else "street furniture"):
+                view.area(corners, colour, 235)
         return
     colour = (238, 238, 232) if kind == "picket" else (132, 112, 90)
     for up in (0.5, 1.0):
@@ -582,6 +593,7 @@ def _fence(view: View, scene: Scene, x: float) -> None:
         view.line([view.at(x, 0, z), view.at(x, 1.2, z)], colour, max(1, int(view.focal * 0.1 / z)))
 
 
+@showing("land")
 def _wild(view: View, scene: Scene) -> None:
     uniform, place = scene.uniform, scene.place
     nature, _ = styles.nature(place)
@@ -593,18 +605,14 @@ def _wild(view: View, scene: Scene) -> None:
         far, near = view.at(0, 0, 60)[1], view.at(0, 0, 14 + 10 * uniform())[1]
         water = mix(view.light.haze, (58, 96, 110), 140) if not scene.snow else (206, 218, 228)
         bow = int(view.width * (0.2 + 0.6 * uniform()))
-        view.draw.polygon(
-            [
-                (-40, far),
-                (view.width + 40, far),
-                (view.width, (far + near) // 2),
-                (bow, near),
-                (-60, (far + near) // 2),
-            ],
-            water,
-        )
+        middle = (far + near) // 2
+        with view.showing("water"):
+            view.draw.polygon(
+                [(-40, far), (view.width + 40, far), (view.width, middle), (bow, near), (-60, middle)], water
+            )
     elif uniform() < 0.5:
-        drawing.strip(view, -1.2, 0.6, mix(scene.soil, (236, 240, 246), 150 if scene.snow else 0), 245)
+        with view.showing("road"):
+            drawing.strip(view, -1.2, 0.6, mix(scene.soil, (236, 240, 246), 150 if scene.snow else 0), 245)
     for z in _row(5, 120, 7 - nature.cover / 60, uniform):
         side = scene.side()
         _plant(view, scene, side * (1.6 + z * 0.6 * uniform()), z, 5 + 7 * uniform())
@@ -621,10 +629,12 @@ def _wild(view: View, scene: Scene) -> None:
                 265 if view.light.sun_side > 0 else 185,
             )
         elif nature.cover > 80 and not scene.snow:
-            for blade in range(-3, 4):
-                view.line([(x + blade, y), (x + 3 * blade, y - r)], mix(scene.ground, scene.leaf, 130))
+            with view.showing("plant"):
+                for blade in range(-3, 4):
+                    view.line([(x + blade, y), (x + 3 * blade, y - r)], mix(scene.ground, scene.leaf, 130))
 
 
+@showing("water")
 def _coast(view: View, scene: Scene) -> None:
     place, uniform = scene.place, scene.uniform
     warm = place.climate[0] == "A" or place.climate in ("BWh", "BSh", "Csa")
@@ -653,11 +663,14 @@ def _coast(view: View, scene: Scene) -> None:
     for foam, colour in ((0.9, (240, 244, 244)), (0, sand)):
         shore = [view.at(inland(z, (index % 3) * 0.4 - foam), 0, z) for index, z in enumerate(reaches)]
         corner = view.width + 40 if side > 0 else -40
-        view.area([*shore, (corner, shore[-1][1]), (corner, view.height), (shore[0][0], view.height)], colour, 248)
+        beach = [*shore, (corner, shore[-1][1]), (corner, view.height), (shore[0][0], view.height)]
+        with view.showing("water" if foam else "land"):
+            view.area(beach, colour, 248)
     if uniform() < 0.5:
         x, y = int(view.width * (0.5 - 0.3 * side)), view.horizon + 8
-        view.area([(x - 12, y - 3), (x + 12, y - 3), (x + 8, y + 3), (x - 8, y + 3)], (236, 236, 232))
-        view.area([(x, y - 4), (x, y - 26), (x + 11, y - 6)], (246, 244, 238))
+        with view.showing("vehicle"):
+            view.area([(x - 12, y - 3), (x + 12, y - 3), (x + 8, y + 3), (x - 8, y + 3)], (236, 236, 232))
+            view.area([(x, y - 4), (x, y - 26), (x + 11, y - 6)], (246, 244, 238))
     if uniform() < 0.7:
         for z in (40.0, 32.0, 24.0, 17.0):
             view.go(z)
@@ -667,6 +680,7 @@ def _coast(view: View, scene: Scene) -> None:
         _plant(view, scene, inland(z, 2.5 + 3 * uniform()), z, 4 + 4 * uniform())
 
 
+@showing("indoors")
 def _room(view: View, scene: Scene) -> None:
     uniform = scene.uniform
     w, h = view.width, view.height
@@ -686,7 +700,8 @@ def _room(view: View, scene: Scene) -> None:
     if uniform() < 0.65:
         left, high = int(w * (0.1 + 0.5 * uniform())), h // 3
         view.box(left - 4, h // 8 - 4, left + w // 4 + 4, h // 8 + high + 4, (244, 242, 236))
-        view.draw.rectangle((left, h // 8, left + w // 4, h // 8 + high), outside)
+        with view.showing("sky"):
+            view.draw.rectangle((left, h // 8, left + w // 4, h // 8 + high), cast(Colour, outside))
         view.line([(left + w // 8, h // 8), (left + w // 8, h // 8 + high)], (244, 242, 236), 3)
         curtain = scene.pick(scene.style.signs)
         view.box(left - 16, h // 8 - 6, left, h // 8 + high + 14, mix(curtain, (200, 190, 180), 130))
@@ -718,6 +733,7 @@ def _room(view: View, scene: Scene) -> None:
         view.box(x + 4, y + 4, x + 42, y + 32, scene.pick(scene.style.signs), 235)
 
 
+@showing("indoors")
 def _table(view: View, scene: Scene) -> None:
     uniform = scene.uniform
     view.light = drawing.Light((252, 240, 222), 1, 0, (0, 0, 0), 0, False)
@@ -744,6 +760,7 @@ def _table(view: View, scene: Scene) -> None:
         view.blob(x, y, 19, 17, (92, 58, 38))
 
 
+@showing("building")
 def _wall(view: View, scene: Scene) -> None:
     uniform = scene.uniform
     design = scene.design()
@@ -774,6 +791,7 @@ def _wall(view: View, scene: Scene) -> None:
         view.blob(x + w // 3 - 18, h * 2 // 3, 5, 5, (196, 170, 90))
 
 
+@showing("plant")
 def _leaves(view: View, scene: Scene) -> None:
     uniform = scene.uniform
     w, h = view.width, view.height
@@ -811,8 +829,8 @@ _DRAW = {
 }  # fmt: skip
 
 
-def draw(scene: Scene) -> View:
-    """Draw a scene, layer by layer, from the sky to what is nearest."""
-    view = _view(scene)
+def draw(scene: Scene, mapped: bool = False) -> View:
+    """Draw a scene, layer by layer, from the sky to what is nearest, and where asked for a map of what is where."""
+    view = _view(scene, mapped)
     _DRAW[scene.subject](view, scene)
     return view

@@ -48,6 +48,7 @@ from helpers import (
     read_outs,
     recipe,
     scenes,
+    segmentation,
     stopwatch,
     targets,
 )
@@ -491,6 +492,8 @@ class _Run:
         # Rounded to about a kilometre: they serve a baseline, and a shared run should not tell where its owner lives.
         places = self.training.rows[["latitude", "longitude"]].round(2)
         places.to_parquet(self.folder / "training_places.parquet", index=False)
+        if self.settings.segmentation:
+            segmentation.keep(self.settings.dataset, self.folder)
         # Without folders: a shared run should not tell of its owner's machine.
         elsewhere = {"photo_root": "", "weights": Path(self.settings.weights).name}
         trained_on = {
@@ -516,11 +519,12 @@ class _Run:
 
     def _stream(self, photos: Photos, view: str, requests: Iterator[tuple[int, Tensor]]) -> Iterator[inputs.Batch]:
         workers = self.running.workers or inputs.default_workers(self.group.on_this_machine)
+        maps = inputs.maps_of(photos.rows) if self.model.has_map_branch else None
         if view == "centre" and not inputs.workers_worth(len(photos), self.settings.batch_size):
             workers = 0  # they begin anew with each validation
         return inputs.stream(
             *(photos.rows, photos.root, self.settings.image_size, view, requests, workers, self.settings.seed),
-            *(self.cache, self.device.type == "cpu"),
+            *(self.cache, self.device.type == "cpu", maps),
         )
 
     def _requests(self) -> Iterator[tuple[int, Tensor]]:
@@ -790,20 +794,21 @@ def _outputs(settings: Settings, classes: Mapping[str, targets.Classes]) -> dict
     outputs = {name: len(each) for name, each in classes.items()}
     if settings.partition == targets.COORDINATES:
         outputs[targets.COORDINATES] = objectives.COORDINATE_OBJECTIVES[settings.loss]
-    return {**outputs, targets.SCENE: len(scenes.SCENES)} if settings.multitask else outputs
+    return {**outputs, targets.SCENE: len(scenes.SCENES)} if settings.has_scene_head else outputs
 
 
 def _model(
     settings: Settings, outputs: Mapping[str, int], fingerprints: Mapping[str, str], device: torch.device
 ) -> Geolocator:
-    model = Geolocator(settings.architecture, outputs, settings.weights, settings.allow_pickle)
+    palette = segmentation.palette(settings.dataset).colours if settings.segmentation else None
+    model = Geolocator(settings.architecture, outputs, settings.weights, settings.allow_pickle, palette)
     models.take_heads(model, settings.weights, fingerprints)
     model = model.to(device).to(memory_format=torch.channels_last)
     model.eval()
     # Let an architecture that cannot take photos of this size say so before any work is done.
     try:
         with torch.no_grad():
-            model(torch.zeros(1, 3, settings.image_size, settings.image_size, dtype=torch.uint8, device=device))
+            model(model.blank(settings.image_size))
     except (AssertionError, RuntimeError) as error:  # torchvision's vision transformers assert
         raise ValueError(
             f"{settings.architecture} cannot take photos of image_size {settings.image_size}: {error}"
@@ -812,10 +817,12 @@ def _model(
 
 
 def _optimizer(model: Geolocator, settings: Settings, device: torch.device) -> torch.optim.Optimizer:
-    groups = [{"params": list(model.heads.parameters()), "lr": settings.learning_rate}]
+    new = [weights for layers in model.new_layers for weights in layers.parameters()]
+    groups: list[dict[str, Any]] = [{"params": new, "lr": settings.learning_rate}]
     if settings.train_layers == "all":
-        slower = settings.learning_rate * settings.backbone_learning_rate_factor
-        groups.append({"params": list(model.backbone.parameters()), "lr": slower})
+        slower, counted = settings.learning_rate * settings.backbone_learning_rate_factor, set(map(id, new))
+        learned = [weights for weights in model.backbone.parameters() if id(weights) not in counted]
+        groups.append({"params": learned, "lr": slower})
     for group in groups:
         group["initial_lr"] = group["lr"]
     fused = device.type in ("cpu", "cuda")

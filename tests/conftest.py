@@ -12,7 +12,19 @@ import pytest
 from hypothesis import settings
 from matplotlib.figure import Figure
 
-from helpers import cells, cluster, data_lists, datasets, exploring, manifests, paths, regions, scenes, targets
+from helpers import (
+    cells,
+    cluster,
+    data_lists,
+    datasets,
+    exploring,
+    manifests,
+    paths,
+    regions,
+    scenes,
+    segmenters,
+    targets,
+)
 
 SHARED = paths.SOURCE.parent / "shared"
 
@@ -58,7 +70,18 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
         output = manifests.begin(paths.scenes(dataset), "02_scenes/classify_scenes", {}, scenes.sources(dataset, ""))
         scenes.known(photos, dataset, "").to_parquet(output.folder / "scenes.parquet")
         manifests.finish(output)
+        recorded_maps(dataset)
     return root
+
+
+def recorded_maps(dataset: str) -> segmenters.Made:
+    """Segmentation maps of a rendered dataset, made by calls instead of the notebook."""
+    chosen, inputs = segmenters.load(segmenters.RENDERER), {"data list": paths.data_list(dataset)}
+    output = manifests.begin(paths.segmentations(dataset), "02_scenes/segment", {"dataset": dataset}, inputs)
+    made = segmenters.make(data_lists.read(dataset), dataset, paths.photos(dataset), chosen, short_side=256)
+    segmenters.record(made, chosen, 256, output.folder)
+    manifests.finish(output)
+    return made
 
 
 @pytest.fixture(scope="session")

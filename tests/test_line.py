@@ -16,7 +16,21 @@ import pytest
 from helpers import data_lists, fetch, metrics, notebooks, paths, scenes
 
 TINY, FETCHED, COLLECTED = "toy-earth-tiny", "rehearsal", "street-photos"
-NETWORKS = [{}, *({"scene": scene} for scene in scenes.SCENES), {"multitask": True}, {"partition": "region"}]
+TWO_BRANCHES = {
+    "segmentation": True,
+    "architecture": "timm/test_vit",
+    "weights": "none",
+    "train_layers": "all",
+    "backbone_learning_rate_factor": 1.0,
+}
+NETWORKS = [
+    {},
+    *({"scene": scene} for scene in scenes.SCENES),
+    {"multitask": True},
+    {"partition": "region"},
+    TWO_BRANCHES,
+]
+ANSWERING = ("multi", "multi-{scene}", "multi-mtn", "multi-segmentation", "region")
 THRESHOLDS = {"min_photos": 1, "max_photos_coarse": 40, "max_photos_middle": 20, "max_photos_fine": 10}
 
 
@@ -37,17 +51,19 @@ def line(tmp_path_factory):
             answers = server.url("commons_geosearch_2.json")
             notebooks.run("01_data/collect", {"dataset": COLLECTED, "place_count": 2, "api": answers})
         notebooks.run("02_scenes/classify_scenes", {"dataset": TINY})
+        notebooks.run("02_scenes/segment", {"dataset": TINY})
         notebooks.run("03_partitioning/build_cells", {"dataset": TINY, **THRESHOLDS})
         notebooks.run("03_partitioning/build_regions", {"dataset": TINY})
         for network in NETWORKS:
             notebooks.run("04_training/train", {"dataset": TINY, "epochs": 2, "image_size": 64, **network})
-        for name in ("multi", "multi-{scene}", "multi-mtn", "region"):
+        notebooks.run("04_training/sweep", {"dataset": TINY, "epochs": 2, "image_size": 64, "trials": 2})
+        for name in ANSWERING:
             notebooks.run("05_evaluation/evaluate", {"dataset": TINY, "run": f"{TINY}-{name}", "resamples": 50})
         notebooks.run("05_evaluation/evaluate_countries", {"dataset": TINY, "run": f"{TINY}-region", "resamples": 50})
-        runs = ",".join(f"{TINY}-{name}" for name in ("multi", "multi-{scene}", "multi-mtn", "region"))
+        runs = ",".join(f"{TINY}-{name}" for name in ANSWERING)
         notebooks.run("05_evaluation/paper_table", {"dataset": TINY, "runs": runs, "resamples": 50})
         together = f"{TINY}-multi-{{scene}}+{TINY}-multi"
-        for notebook in ("uncertainty", "breakdown", "leakage", "report"):
+        for notebook in ("uncertainty", "breakdown", "explain", "leakage", "report"):
             notebooks.run(f"05_evaluation/{notebook}", {"dataset": TINY, "run": f"{TINY}-multi", "resamples": 50})
         notebooks.run("05_evaluation/evaluate", {"dataset": TINY, "run": together, "resamples": 50})
         notebooks.run("05_evaluation/compare_runs", {"dataset": TINY, "runs": f"{runs},{together}", "resamples": 50})
@@ -87,6 +103,7 @@ OUTPUTS = {
     "01_data/explore": ["countries.csv", "regions.csv", "leakage.csv", "nearest_training.png", "resolution.png"],
     "01_data/make_list": ["map.png", "density.png", "photos.png"],
     "02_scenes/classify_scenes": ["scenes.parquet", "scenes.png", "certainty.png", "photos_by_scene.png"],
+    "02_scenes/segment": ["palette.csv", "maps.json", "shares.parquet", "maps.png", "classes.png"],
     "03_partitioning/build_cells": ["coarse.csv", "middle.csv", "fine.csv", "labels.parquet", "cells.png"],
     "03_partitioning/build_regions": [
         "country.csv",
@@ -106,6 +123,7 @@ OUTPUTS = {
         "curves.png",
         "train.log",
     ],
+    "04_training/sweep": ["trials.csv", "importances.csv", "parameters.png", "history.png"],
     "05_evaluation/calibrate": ["calibration.json", "comparison.csv", "confidences.parquet", "reliability.png"],
     "05_evaluation/evaluate": [
         "predictions.parquet",
@@ -140,6 +158,7 @@ OUTPUTS = {
         "best.png",
         "worst.png",
     ],
+    "05_evaluation/explain": ["gallery.png", "explained.csv", "deletion.csv", "deletion.md", "deletion.png"],
     "05_evaluation/leakage": ["accuracy_without.csv", "accuracy_by_similarity.csv", "nearest_training.png"],
     "05_evaluation/report": ["report.html", "MODEL_CARD.md"],
     "05_evaluation/compare_runs": ["accuracy.csv", "accuracy.tex", "paired.csv", "comparison.pdf", "comparison.svg"],
@@ -198,7 +217,7 @@ def test_the_papers_table_has_a_row_for_every_answer(root):
     table = pd.read_csv(paths.paper_table(TINY) / "accuracy.csv").set_index("model")
     letters = ("c", "m", "f", "f*")
     networks = [f"{network}(M, {letter}{scenes})" for network, scenes in
-                [("base", ""), ("ISN", ", S3"), ("MTN", "")] for letter in letters]  # fmt: skip
+                [("base", ""), ("ISN", ", S3"), ("MTN", ""), ("TransLocator", "")] for letter in letters]  # fmt: skip
     assert table.index[: len(networks)].tolist() == networks
     assert table.index[len(networks)].startswith("region")
     predictions = pd.read_parquet(paths.results(f"{TINY}-multi-{{scene}}", TINY) / "predictions.parquet")
@@ -249,6 +268,8 @@ def test_a_run_is_evaluated_on_a_list_that_has_only_a_test_split(root, tmp_path)
         ("04_training/train", {"partition": "mutli"}, "did you mean 'multi'"),
         ("04_training/train", {"dataset": "toy-eart"}, "Did you mean 'toy-earth'"),
         ("05_evaluation/evaluate", {"run": "nobody"}, r"papermill 04_training/train\.ipynb"),
+        ("05_evaluation/explain", {"run": f"{TINY}-multi", "level": "midle"}, "did you mean 'middle'"),
+        ("05_evaluation/explain", {"run": f"{TINY}-multi", "dataset": TINY, "photos": "nobody"}, "is no test photo"),
     ],
 )
 def test_papermill_fails_with_the_remedy_and_leaves_nothing(root, tmp_path, notebook, parameters, message):

@@ -39,6 +39,12 @@ def guesses(photos):
     return table.assign(distance_km=np.geomspace(0.01, 20_000, photos), **columns)
 
 
+def told(photos):
+    """What is told beside maps of what speaks for guesses, as `explaining.facts` gives it."""
+    columns = {"named": "cell 89abcdef01234567", "confidence": 0.5, "radius_50_km": 20_015.0}
+    return guesses(photos).assign(**columns)
+
+
 def with_radii(photos):
     """Predictions with radii, and the likeliest places of each."""
     rng = np.random.default_rng(5)
@@ -71,6 +77,9 @@ def one_of_each(width):
     photo = np.zeros((4, 6, 3), dtype=np.uint8)
     yield maps.photo_gallery([photo], guesses(1), width=width)
     yield maps.photo_gallery([photo, photo.swapaxes(0, 1)] * 12, guesses(24), "the best", width=width)
+    for count in (1, 12):
+        views, evidence = [np.zeros((8, 8, 3), np.uint8)] * count, [np.eye(8, dtype=np.float32)] * count
+        yield maps.explained_gallery(views, evidence, told(count), "f*" * (count > 1), width=width)
     regions = np.arange(len(places.regions()))
     yield maps.region_map(regions == 7, width=width)
     yield maps.region_map(regions**2 % 999, "regions", width=width)
@@ -313,6 +322,25 @@ def test_a_gallery_shows_each_photo_its_two_places_and_how_far_apart_they_are():
         maps.photo_gallery(images, table[:2])
     with pytest.raises(ValueError, match="0 images and 0 rows"):
         maps.photo_gallery([], table[:0])
+
+
+def test_an_explained_guess_is_shown_with_its_map_how_sure_it_is_and_the_truth():
+    table = guesses(2).assign(country=["Fiji", "Chad"], guessed_country=["Peru", "Chad"], named=["cell 12", "Chad"])
+    table = table.assign(confidence=[0.25, np.nan], radius_50_km=[1234.5, np.nan])
+    views = [np.full((4, 4, 3), 40 * number, np.uint8) for number in (1, 2)]
+    evidence = [np.eye(4, dtype=np.float32), np.zeros((4, 4), np.float32)]
+    figure = maps.explained_gallery(views, evidence, table)
+    images = [artist for axes in figure.axes for artist in axes.get_children() if isinstance(artist, AxesImage)]
+    shown = [image.get_array() for image in images]
+    for number in (0, 1):
+        np.testing.assert_array_equal(shown[2 * number], views[number])
+        np.testing.assert_array_equal(shown[2 * number + 1], plots.overlaid(views[number], evidence[number]))
+    assert [text.get_text() for text in figure.texts][:2] == [
+        "→ cell 12\nPeru\n25 % sure\n50 % in 1,234 km\noff by < 0.1 km\ntrue: Fiji",
+        "→ Chad\noff by 20,000 km\ntrue: Chad",
+    ]
+    with pytest.raises(ValueError, match="2 photos, 1 maps and 2 rows: give one of each"):
+        maps.explained_gallery(views, evidence[:1], table)
 
 
 def test_radii_are_drawn_for_the_surest_and_for_the_least_sure_photo():

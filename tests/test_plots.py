@@ -15,7 +15,19 @@ from matplotlib.collections import PathCollection
 from matplotlib.image import AxesImage
 from PIL import Image
 
-from helpers import bootstrap, breakdown, comparison, maps, metrics, places, plots, uncertainty
+from helpers import (
+    bootstrap,
+    breakdown,
+    comparison,
+    map_checks,
+    maps,
+    metrics,
+    places,
+    plots,
+    search_spaces,
+    trials,
+    uncertainty,
+)
 
 WIDTHS = [plots.SINGLE_COLUMN, plots.DOUBLE_COLUMN]
 
@@ -71,10 +83,55 @@ def covered():
     return uncertainty.coverage(pd.DataFrame({**held, "author": rng.integers(20, size=90).astype(str)}), 20, seed=7)
 
 
+def greyed(photos):
+    """What is left of the scores of so many photos, each by an author of its own."""
+    rng = np.random.default_rng(3)
+    combinations = [(0.0, ""), *itertools.product(map_checks.GREYED, map_checks.PLACES)]
+    tables = [
+        pd.DataFrame(
+            {"id": np.arange(photos), "author": "", "greyed": share, "places": where, "score": rng.random(photos)}
+        )
+        for share, where in combinations
+    ]
+    return map_checks.deletion_summary(pd.concat(tables), 20, seed=7)
+
+
 def answered(photos):
     rng = np.random.default_rng(3)
     columns = {"id": np.arange(photos), "confidence": rng.random(photos), "distance_km": rng.uniform(0, 4000, photos)}
     return uncertainty.abstention(pd.DataFrame(columns))
+
+
+def swept(preset, best_by):
+    """A table of trials, of which the third failed and of those that are sampled every fifth was pruned."""
+    space, rng = search_spaces.PRESETS[preset], np.random.default_rng(3)
+    points = space.points() if space.grid else [sampled(space, rng) for _ in range(20)]
+    states = [trials.PRUNED if not space.grid and place % 5 == 4 else trials.COMPLETE for place in range(len(points))]
+    states[2] = trials.FAILED
+    found = [
+        trials.Trial(place, state, point, measured={} if state == trials.FAILED else judged(rng), epoch=3)
+        for place, (state, point) in enumerate(zip(states, points, strict=True))
+    ]
+    return trials.table(found, best_by)
+
+
+def sampled(space, rng):
+    return {
+        name: float(np.exp(rng.uniform(*np.log(values))))
+        if isinstance(values, search_spaces.LogRange)
+        else values[rng.integers(len(values))]
+        for name, values in space.parameters.items()
+    }
+
+
+def judged(rng):
+    shares = {share: float(rng.random()) for share in metrics.SHARES}
+    return {**shares, "median_km": float(rng.uniform(2000, 9000)), "validation_loss": float(rng.uniform(2, 9))}
+
+
+def swept_importances(preset):
+    names = list(search_spaces.PRESETS[preset].parameters)
+    return pd.Series(1 / len(names), index=names[::-1])
 
 
 def curves(epochs):
@@ -143,6 +200,8 @@ def one_of_each(width):
     for models in ([], ["f*"], ["coarse", "middle", "fine", "f*", "country (sum)", "continent (sum)"]):
         yield plots.reliability_plot(reliable(models), "reliability" * (len(models) > 1), width=width)
     yield plots.coverage_plot(covered(), width=width)
+    for photos in (1, 40):
+        yield plots.deletion_plot(greyed(photos), "greyed out" * (photos > 1), width=width)
     yield plots.abstention_plot(answered(0), width=width)
     yield plots.abstention_plot(answered(300), "abstention", width=width)
     yield plots.comparison_plot(*differing(["f*"]), width=width)
@@ -152,6 +211,12 @@ def one_of_each(width):
     yield plots.training_curves(curves(12), "a run", width=width)
     yield plots.training_curves(curves(12).drop(columns="validation_loss"), width=width)
     yield plots.training_curves(curves(12)[["epoch", "train_loss"]], width=width)
+    for preset, best_by in itertools.product(search_spaces.PRESETS, ("within_750km", "median_km", "validation_loss")):
+        tried = swept(preset, best_by)
+        grid = search_spaces.PRESETS[preset].grid
+        yield plots.sweep_plot(tried, best_by, None if grid else swept_importances(preset), grid=grid, width=width)
+        yield plots.sweep_history(tried, best_by, "trials" * grid, width=width)
+    yield plots.sweep_history(swept("quick", "median_km").head(1), "median_km", width=width)
     yield plots.contact_sheet([photo], ["one"], width=width)
     yield plots.contact_sheet([photo] * 23, ["48.86, 2.35 Cfb, a caption too long for its photo"] * 23, width=width)
     yield plots.outcome_bars(REPORT, width=width)
@@ -341,6 +406,38 @@ def test_training_curves_show_the_tables_figures():
     np.testing.assert_allclose(shown["25 km"], 100 * frame["within_25km"])
     np.testing.assert_allclose(shown["2,500 km"], 100 * frame["within_2500km"])
     assert accuracies.get_ylabel().endswith("(%)")
+
+
+def test_a_sweep_of_two_parameters_is_drawn_as_its_grid():
+    table = swept("lost_and_found", "within_750km")
+    axes, _ = plots.sweep_plot(table, "within_750km", grid=True).axes
+    rates = [tick.get_text() for tick in axes.get_xticklabels()]
+    decays = [tick.get_text() for tick in axes.get_yticklabels()]
+    assert rates == ["0.00001", "0.0001", "0.001", "0.01", "0.1"]
+    cells = {(text.get_position()): text.get_text() for text in axes.texts}
+    for row in table.to_dict("records"):
+        place = rates.index(plots._short(row["learning_rate"])), decays.index(plots._short(row["weight_decay"]))
+        assert cells[place] == ("failed" if row["state"] == "failed" else f"{100 * row['within_750km']:.1f}")
+    framed = [patch for patch in axes.patches if not patch.get_fill()]
+    best = rates.index(plots._short(table["learning_rate"][0])), decays.index(plots._short(table["weight_decay"][0]))
+    assert [tuple(np.round(patch.get_center())) for patch in framed] == [best]
+
+
+def test_panels_of_a_sweep_are_in_the_order_of_what_mattered_and_show_each_trial():
+    table = swept("quick", "median_km")
+    panels = plots.sweep_plot(table, "median_km", swept_importances("quick")).axes
+    assert [axes.get_xlabel() for axes in panels] == ["Batch size\n(photos)", "Weight decay", "Learning rate"]
+    drawn = sorted(y for line in panels[2].lines for y in line.get_ydata())
+    assert drawn == sorted([0.0, *table["median_km"].dropna()])  # the one that failed lies on the axis
+    assert panels[0].get_title(loc="left") == "33 % of importance"
+
+
+def test_the_history_of_a_sweep_rises_to_its_best():
+    table = swept("quick", "within_750km")
+    (axes,) = plots.sweep_history(table, "within_750km").axes
+    so_far = axes.lines[0].get_ydata()
+    assert so_far[-1] == 100 * table["within_750km"][0]
+    assert (np.diff(so_far) >= 0).all()
 
 
 def test_one_epoch_has_one_tick():
@@ -716,3 +813,19 @@ def test_four_baselines_look_different():
     figure = plots.accuracy_plot(table(["f*", *names]), baselines=names)
     lines = [line for line in figure.axes[0].lines if line.get_label() in names]
     assert len({(line.get_color(), line.get_linestyle(), line.get_marker()) for line in lines}) == 4
+
+
+def test_a_figure_of_deletion_holds_what_is_left_of_the_score():
+    summary = greyed(40)
+    axes = plots.deletion_plot(summary).axes[0]
+    assert [line.get_label() for line in axes.lines] == ["most important", "random", "least important"]
+    for line, where in zip(axes.lines, map_checks.PLACES, strict=True):
+        scores = summary[summary["places"].isin(["", where])]["score"]
+        np.testing.assert_allclose(line.get_ydata(), scores)
+        np.testing.assert_allclose(line.get_xdata(), [0, 10, 20, 40], atol=0.5)
+
+
+def test_the_more_speaks_for_a_guess_the_brighter_its_place_whatever_the_photo():
+    views = np.random.default_rng(7).integers(0, 256, (4, 1, 3), dtype=np.uint8)
+    steps = [plots.overlaid(views, np.full((4, 1), share, np.float32)).mean(axis=2) for share in np.linspace(0, 1, 6)]
+    assert (np.diff(steps, axis=0) > 0).all()

@@ -196,6 +196,24 @@ print(Image.MAX_IMAGE_PIXELS == limit)
     assert there.stdout.split() == [here, "True"]
 
 
+def test_maps_of_kinds_are_of_the_photos_and_do_not_change_them(photos):
+    shown = {}
+    for row in photos.head(150).itertuples():
+        picture = toy_earth.render(row.id, row.latitude, row.longitude)
+        kinds = toy_earth.render_kinds(row.id, row.latitude, row.longitude)
+        assert kinds.size == picture.size
+        assert np.array_equal(picture, toy_earth.render(row.id, row.latitude, row.longitude))
+        names = {toy_earth.KINDS[number] for number in np.unique(kinds)}
+        assert ("indoors" in names) == (row.scene == "indoor")
+        for name in names:
+            shown.setdefault(name, []).append(np.asarray(picture)[np.asarray(kinds) == toy_earth.KINDS.index(name)])
+    assert set(shown) == set(toy_earth.KINDS)
+    sky, plant, road = (np.concatenate(shown[kind]).mean(0) for kind in ("sky", "plant", "road"))
+    assert sky[2] > sky[0]
+    assert plant[1] == plant.max()
+    assert np.ptp(road) < np.ptp(plant)  # nearly grey, for some are of soil
+
+
 def test_order_of_rendering_does_not_matter(photos):
     rows = photos.head(12)[["id", "latitude", "longitude"]].values.tolist()
     forwards = [toy_earth.render_jpeg(*row) for row in rows]

@@ -26,6 +26,8 @@ from helpers import (
     recipe,
     regions,
     scenes,
+    segmentation,
+    segmenters,
     targets,
     training,
 )
@@ -78,6 +80,14 @@ MODELS = {
     "coordinates": {"partition": "coordinates", "learning_rate": 1e-3},
     "coordinates in degrees": {"partition": "coordinates", "objective": "degrees_mse", "learning_rate": 1e-3},
     "country and scene": {"partition": "country", "multitask": True},
+    "two branches": {
+        "segmentation": True,
+        "architecture": "timm/test_vit",
+        "weights": "none",
+        "train_layers": "all",
+        "backbone_learning_rate_factor": 1.0,
+        "learning_rate": 5e-4,
+    },
 }
 
 
@@ -91,18 +101,57 @@ def test_every_published_model_learns_and_places_photos(settings, tmp_path, mode
     rows = data_lists.read(TINY)
     test = rows[rows["split"] == "test"].reset_index(drop=True)
     root = fetch.photo_folder(TINY, "")
+    if settings.segmentation:
+        with pytest.raises(ValueError, match=r"looks at segmentation maps too.*02_scenes/segment\.ipynb"):
+            predict.locate(runs, test, root, batch_size=8)
+    test = predict.with_maps(runs, test, TINY)
+    assert ("maps" in test) == settings.segmentation
     answers = predict.locate(runs, test, root, batch_size=8).answers
     expected = {"multi": ["coarse", "middle", "fine", "f*"]}.get(settings.partition, [settings.partition])
     assert list(answers) == expected
     table = predict.table(test, answers | baselines.blind(runs, test, seed=7))
     assert table["distance_km"].between(0, 20016).all()
     assert table["confidence"].isna().all() == (settings.objective == "degrees_mse")
-    assert ("predicted_scene" in table) == settings.multitask
+    assert ("predicted_scene" in table) == settings.has_scene_head
     named = predict.named(runs, test, root, batch_size=8)
     assert named["country"]["id"].tolist() == test["id"].tolist()
     assert ("region" in named) == (settings.partition == "region")
     card = model_cards.model_card(model_cards.trained(tmp_path)).text
     assert ("no confidence" in card) == (settings.objective == "degrees_mse")
+    assert ("segmentation map" in card) == settings.segmentation
+
+
+def test_a_run_of_two_branches_keeps_its_palette(settings, tmp_path):
+    settings = dataclasses.replace(settings, **MODELS["two branches"], epochs=1)
+    train(settings, tmp_path)
+    file = tmp_path / segmentation.PALETTE
+    (network,) = predict.load({"all": [tmp_path]})["all"].networks
+    assert network.palette == segmenters.RENDERED
+    rows = data_lists.read(TINY)
+    fewer = segmentation.Palette.of(segmenters.RENDERED.names[:-1])
+    fewer.write(paths.segmentations(TINY) / segmentation.PALETTE)
+    try:
+        with pytest.raises(ValueError, match=r"those that were learned from: 10 classes, not 11"):
+            predict.with_maps(predict.load({"all": [tmp_path]}), rows, TINY)
+    finally:
+        segmenters.RENDERED.write(paths.segmentations(TINY) / segmentation.PALETTE)
+    file.write_text(file.read_text().replace(",134,190,229", ",135,190,229"))
+    with pytest.raises(ValueError, match=r"palette\.csv has other colours than the network has learned"):
+        predict.load({"all": [tmp_path]})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "cannot have a branch for segmentation maps, because it is no vision transformer: take vit_b_16"),
+        ({"architecture": "timm/vit_tiny_patch16_224"}, "which a frozen backbone cannot: set train_layers to all"),
+        (MODELS["two branches"] | {"photo_cache": "raw"}, "set it to none, or segmentation to False"),
+    ],
+)
+def test_what_two_branches_cannot_be_made_of_is_said_before_any_work(given, message):
+    parameters = notebooks.defaults("04_training/train") | {"segmentation": True}
+    with pytest.raises(ValueError, match=message):
+        recipe.of(parameters | given)
 
 
 def test_networks_of_three_scenes_are_one_model(settings, tmp_path):
