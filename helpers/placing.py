@@ -43,6 +43,7 @@ COLUMNS = (
 )
 """Of a table of placed photos."""
 _PHOTOS_READ_OUT = 64  # at once
+_PHOTOS_READ = 16  # at once, so that there soon is something to compute
 _WORTH_WORKERS = 32  # photos: fewer are read faster than workers start
 
 
@@ -224,17 +225,24 @@ class _Stream:
     def _answers(
         self, network: predict.Network, rows: pd.DataFrame, photo_root: photo_stores.PhotoRoot, batch_size: int
     ) -> Iterator[dict[str, Tensor]]:
-        requests = [(0, part) for part in torch.arange(len(rows)).split(batch_size)]
+        parts = [part for batch in torch.arange(len(rows)).split(batch_size) for part in batch.split(_PHOTOS_READ)]
+        requests = [(0, part) for part in parts]
         workers = inputs.default_workers() if len(rows) > _WORTH_WORKERS else 0
         maps = self.maps.get(id(network))
         batches = inputs.stream(rows, photo_root, network.image_size, "five", requests, workers, seed=0, maps=maps)
-        for batch in progress.track(batches, "placing", len(requests), unit=f"batches of {batch_size} photos"):
+        answers: list[dict[str, Tensor]] = []
+        done = answered_before = 0
+        for batch in progress.track(batches, "placing", len(requests), unit=f"batches of {_PHOTOS_READ} photos"):
             views = batch.photos
             if batch.failed:
                 self.unread |= {rows["id"].iloc[number]: why for number, why in batch.failed}
                 views = _with_black(batch)
-            answered = self.networks[id(network)](views.flatten(0, 1))
-            yield {name: _sound(scores).unflatten(0, (-1, CROPS)) for name, scores in answered.items()}
+            answers.append(self.networks[id(network)](views.flatten(0, 1)))
+            done += len(views)
+            if done - answered_before == batch_size or done == len(rows):
+                together = {name: torch.cat([answer[name] for answer in answers]) for name in answers[0]}
+                yield {name: _sound(scores).unflatten(0, (-1, CROPS)) for name, scores in together.items()}
+                answers, answered_before = [], done
 
 
 def _with_black(batch: inputs.Batch) -> Tensor:
