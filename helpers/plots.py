@@ -1,5 +1,6 @@
 """Figures and maps in one style: sized for a paper's column, safe for any colour vision, the same bytes each time."""
 
+import math
 import re
 import textwrap
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -35,6 +36,7 @@ OUTCOME_COLORS = {
 }
 
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#D6E6F4", "#6AAED6", "#1764AB", "#08204A"])  # one hue, on white
+_MOST_DIGITS = 7  # of a number that was chosen; one that was sampled has more
 _LEAST_ROW = 4.4  # points: a smaller row of a matrix has a name that nobody can read
 _NEAREST_KM = 0.01  # nearer than 10 m is the same place, by any photo's coordinates
 EVIDENCE, _COVER = "inferno", 0.6  # colours of what speaks for an answer, and how far they cover the photo
@@ -543,15 +545,15 @@ def sweep_plot(
     values = _sweep_values(table, best_by)
     for axes, name in zip(panels.flat, names, strict=False):
         known = sorted(table[name].unique())
-        if isinstance(known[0], str) or len(known) <= 6:
+        if len(known) <= 6 and all(isinstance(value, str) or len(_short(value)) <= _MOST_DIGITS for value in known):
             at = table[name].map({value: place for place, value in enumerate(known)})
             axes.set_xticks(range(len(known)), [_short(value).replace("+", "+\n") for value in known])
             axes.set_xlim(-0.5, len(known) - 0.5)
         else:
             at = table[name]
             axes.set_xscale("log")
-            axes.xaxis.set_major_locator(LogLocator(numticks=5 if width > 5 else 4))
-            axes.xaxis.set_major_formatter(lambda value, place: _short(float(value)))
+            ticks = _log_ticks(min(known), max(known), 5 if width > 5 else 3)
+            axes.set_xticks(ticks, [_short(value) for value in ticks])
             axes.xaxis.set_minor_locator(NullLocator())
         _mark_trials(axes, at.to_numpy(dtype=np.float64), values, table["state"])
         axes.set_xlabel(textwrap.fill(_parameter_label(name), 18))
@@ -562,6 +564,8 @@ def sweep_plot(
     for axes in panels[:, 0]:
         axes.set_ylabel(_measure_label(best_by, short=True))
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+        if len(set(values[~np.isnan(values)])) == 1:  # else it would have ticks for what cannot be
+            axes.set_yticks(values[:1])
     _explain_trials(figure, _trial_marks(table["state"]), width)
     figure.suptitle(title, x=0.01, ha="left", fontsize=8.5)
     return finished(figure)
@@ -637,6 +641,8 @@ def sweep_history(table: pd.DataFrame, best_by: str, title: str = "", *, width: 
     axes.set_title(title)
     line = Line2D([], [], color=PALETTE[1], label="best so far")
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    if len(set(values[~np.isnan(values)])) == 1:
+        axes.set_yticks([values[~np.isnan(values)][0]])
     _explain_trials(figure, [*_trial_marks(table["state"]), line], width)
     return finished(figure)
 
@@ -1618,6 +1624,22 @@ def _short(value: Any) -> str:
     ('0.00001', '0.1', '128', 'none')
     """
     return np.format_float_positional(value, trim="-") if isinstance(value, float) else str(value)
+
+
+def _log_ticks(low: float, high: float, most: int) -> list[float]:
+    """Round numbers on a logarithmic axis, of whole decades if it has several, at most `most` of them.
+
+    Examples
+    --------
+    >>> _log_ticks(2e-5, 3e-1, 5), _log_ticks(1.3e-4, 3.1e-4, 5), _log_ticks(3e-6, 0.2, 3)
+    ([0.0001, 0.001, 0.01, 0.1], [0.0002], [1e-05, 0.001, 0.1])
+    """
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for digits in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)):
+        ticks = [tick for decade in decades for digit in digits if low <= (tick := float(f"{digit}e{decade}")) <= high]
+        if len(ticks) > 1 or (ticks and digits != (1,)):
+            return ticks[:: -(-len(ticks) // most)]
+    return [float(f"{low:.2g}")]
 
 
 _TRIAL_LOOKS: dict[str, dict[str, Any]] = {

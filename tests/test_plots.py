@@ -432,6 +432,18 @@ def test_panels_of_a_sweep_are_in_the_order_of_what_mattered_and_show_each_trial
     assert panels[0].get_title(loc="left") == "33 % of importance"
 
 
+def test_few_sampled_numbers_are_on_a_scale_whose_ticks_are_short():
+    table = swept("quick", "median_km")
+    first = [1.3259291348324036e-4, 3.136357318135728e-4]
+    figure = plots.sweep_plot(table.head(2).assign(learning_rate=first, median_km=9000.0), "median_km")
+    figure.draw_without_rendering()
+    rate = figure.axes[0]
+    low, high = rate.get_xlim()
+    assert rate.get_xscale() == "log"
+    assert [tick.get_text() for tick in rate.get_xticklabels() if low <= tick.get_position()[0] <= high] == ["0.0002"]
+    assert list(rate.get_yticks()) == [9000.0]
+
+
 def test_the_history_of_a_sweep_rises_to_its_best():
     table = swept("quick", "within_750km")
     (axes,) = plots.sweep_history(table, "within_750km").axes
