@@ -9,7 +9,7 @@ countries. Both place the same photos in one process, in turn, on all cores.
 import dataclasses
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -36,7 +36,7 @@ GOAL = "ratio >= 3"
 CPU = torch.device("cpu")
 
 
-def rows() -> list[dict[str, Any]]:
+def rows() -> Iterator[dict[str, Any]]:
     """Measure: some minutes."""
     with tempfile.TemporaryDirectory() as folder:
         small, large = (Path(folder) / name for name in ("small", "large"))
@@ -44,10 +44,10 @@ def rows() -> list[dict[str, Any]]:
             place.mkdir()
             for number in range(max(PHOTOS.values()) if place == small else LARGE_PHOTOS):
                 (place / f"{number:03d}.jpg").write_bytes(made(number))
-        found = [_measured(architecture, size, small, SMALL) for architecture, size in SETUPS]
-        found.append(_measured(*SETUPS[0], large, LARGE))
-        found.append(_measured(*SETUPS[0], small, SMALL, with_scenes=True))
-    return found
+        for architecture, size in SETUPS:
+            yield _measured(architecture, size, small, SMALL)
+        yield _measured(*SETUPS[0], large, LARGE)
+        yield _measured(*SETUPS[0], small, SMALL, with_scenes=True)
 
 
 def _measured(

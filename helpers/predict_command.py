@@ -1,6 +1,7 @@
 """``python -m helpers.predict``: place photos from a shell."""
 
 import argparse
+import contextlib
 import re
 import sys
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ _DESCRIPTION = f"Say where photos were taken, and how sure one can be. {USE}"
 _EPILOG = (
     'RUN is the name of a run in 04_training/runs, a+b for networks that answer together, "name-{scene}" for those of '
     "the scenes, or the path of a run's folder. Exit status: 0 where a photo was placed, 1 where none could be read, 2 "
-    "where nothing was tried, because a run, a pattern or an option is at fault."
+    "where nothing came of it, because a run, a pattern, an option or the output is at fault."
 )
 
 
@@ -36,52 +37,54 @@ def run(arguments: list[str] | None = None) -> int:
     Returns
     -------
     int
-        0 where a photo was placed, 1 where none could be read, 2 where nothing was tried.
+        0 where a photo was placed, 1 where none could be read, 2 where nothing came of it.
     """
     asked = _parser().parse_args(arguments)
     try:
+        with contextlib.redirect_stdout(sys.stderr):  # of progress: what goes to the standard output are the guesses
+            given, table, computed = _placed(asked)
         if asked.output:
-            prediction_files.check(asked.output)
-        if asked.maps and asked.maps.exists() and not asked.maps.is_dir():
-            raise ValueError(f"{asked.maps} is no folder: name one for the maps")
-        devices.named(asked.device)
-        found = run_folders.find(asked.run)
-        given = given_photos.find(asked.photos)
+            prediction_files.write(table, asked.output)
+        else:
+            print("\n".join(in_words(row) for row in table.to_dict("records")))
+        if asked.maps:
+            draw_maps(table, asked.maps)
     except (ValueError, OSError) as error:
         _say(f"error: {error}")
         return 2
-    _say(USE)
-    try:
-        placer = placing.ready(
-            found,
-            device=asked.device,
-            precision=asked.precision,
-            batch_size=asked.batch_size,
-            fusion=asked.fusion,
-            tell_scenes=asked.scenes,
-            segmenter_weights=asked.segmenter_weights,
-        )
-    except (ValueError, OSError) as error:
-        _say(f"error: {error}")
-        return 2
-    if placer.remark:
-        _say(f"{NOT_CALIBRATED} ({placer.remark})")
     if given.passed_over:
         _say(f"{given.passed_over:,} files are no photos by their names, and were not opened")
-    table = placer(given).table
-    if asked.output:
-        prediction_files.write(table, asked.output)
-    else:
-        print("\n".join(in_words(row) for row in table.to_dict("records")))
-    if asked.maps:
-        draw_maps(table, asked.maps)
     unread = int((table["error"] != "").sum())
     written = f", written to {asked.output}" if asked.output else ""
-    _say(f"{len(table) - unread:,} of {len(table):,} photos placed ({placer.described}){written}")
+    _say(f"{len(table) - unread:,} of {len(table):,} photos placed ({computed}){written}")
     if unread:
         where = "see their rows" if asked.output else "see above"
         _say(f"{unread:,} of {len(table):,} photos could not be read: {where}")
     return 1 if unread == len(table) else 0
+
+
+def _placed(asked: argparse.Namespace) -> tuple[given_photos.Given, pd.DataFrame, str]:
+    """The photos that are asked about, where they were taken, and what computed that; what is wrong is found first."""
+    if asked.output:
+        prediction_files.check(asked.output)
+    if asked.maps and asked.maps.exists() and not asked.maps.is_dir():
+        raise ValueError(f"{asked.maps} is no folder: name one for the maps")
+    devices.named(asked.device)
+    found = run_folders.find(asked.run)
+    given = given_photos.find(asked.photos)
+    _say(USE)
+    placer = placing.ready(
+        found,
+        device=asked.device,
+        precision=asked.precision,
+        batch_size=asked.batch_size,
+        fusion=asked.fusion,
+        tell_scenes=asked.scenes,
+        segmenter_weights=asked.segmenter_weights,
+    )
+    if placer.remark:
+        _say(f"{NOT_CALIBRATED} ({placer.remark})")
+    return given, placer(given).table, placer.described
 
 
 def in_words(photo: Mapping[Any, Any]) -> str:

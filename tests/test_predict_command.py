@@ -13,7 +13,17 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers import devices, given_photos, paths, placing, predict, predict_command, prediction_files, run_folders
+from helpers import (
+    devices,
+    given_photos,
+    paths,
+    placing,
+    predict,
+    predict_command,
+    prediction_files,
+    progress,
+    run_folders,
+)
 
 LATITUDE = (48.0, 51.0, 29.88)
 
@@ -137,6 +147,20 @@ def test_bad_input_is_refused_before_the_model_is_read(lab, capsys, monkeypatch,
     monkeypatch.setattr(placing, "ready", lambda *_, **__: pytest.fail("the model was read"))
     assert predict_command.run(arguments) == 2
     assert message.replace("\\", "") in capsys.readouterr().err
+
+
+def test_progress_and_what_else_is_said_is_kept_out_of_the_guesses(lab, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    assert predict_command.run(["first", "album/0.jpg", "--no-scenes"]) == 0
+    told = capsys.readouterr()
+    assert "placing: 1/1 batches" in told.err
+    assert told.out.startswith("album/0.jpg\n")
+
+
+def test_an_output_that_cannot_be_written_is_an_error_and_not_a_traceback(lab, capsys):
+    (lab / "file").write_text("no folder")
+    assert predict_command.run(["first", "album/0.jpg", "--no-scenes", "--output", "file/where.csv"]) == 2
+    assert "error: " in capsys.readouterr().err
 
 
 def test_a_damaged_model_is_an_error_without_a_traceback(lab):
