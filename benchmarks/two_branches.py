@@ -29,7 +29,7 @@ from helpers import bootstrap, data_lists, fetch, inputs, notebooks, paths, segm
 
 ARCHITECTURE = "timm/test_vit"  # 0.3 million weights, which are all that CPUs train from nothing in minutes
 NETWORK, SIDE = "lraspp_mobilenet_v3_large", 128
-PHOTOS, EPOCHS, SEEDS = 4000, 10, (7, 8, 9)
+PHOTOS, EPOCHS, SEEDS = 2000, 8, (7, 8)
 SEGMENTER_PHOTOS, SEGMENTER_EPOCHS, BATCH = 1500, 6, 32
 BRANCHES = {"one branch": {"multitask": True}, "two branches": {"segmentation": True}}
 HERE = Path(__file__).resolve().parent
