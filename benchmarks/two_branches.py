@@ -11,6 +11,7 @@ and prints their accuracy; TRUTH.csv has the columns id, path, latitude, longitu
 
 import argparse
 import datetime
+import itertools
 import os
 import tempfile
 import time
@@ -31,6 +32,7 @@ ARCHITECTURE = "timm/test_vit"  # 0.3 million weights, which are all that CPUs t
 NETWORK, SIDE = "lraspp_mobilenet_v3_large", 128
 PHOTOS, EPOCHS, SEEDS = 2000, 8, (7, 8)
 SEGMENTER_PHOTOS, SEGMENTER_EPOCHS, BATCH = 1500, 6, 32
+_SETTLING = 20  # batches
 BRANCHES = {"one branch": {"multitask": True}, "two branches": {"segmentation": True}}
 HERE = Path(__file__).resolve().parent
 
@@ -130,6 +132,7 @@ def segmenter(file: Path) -> str:
     view = "crop+rotation+colour"
     stream = inputs.stream(training, root, SIDE, view, requests, 1, SEEDS[0], finished=True, maps=maps)
     mean, std = (torch.tensor(each).view(3, 1, 1) for each in (segmenters.MEAN, segmenters.STD))
+    settled = inputs.stream(training, root, SIDE, "centre", requests, 1, SEEDS[0], finished=True, maps=maps)
     started = time.monotonic()
     for step, batch in enumerate(stream, 1):
         scores = network(((batch.photos[:, :3] / 255 - mean) / std).contiguous(memory_format=torch.channels_last))
@@ -140,6 +143,7 @@ def segmenter(file: Path) -> str:
         schedule.step()
         if step % 50 == 0:
             print(f"{step}/{steps} steps, loss {loss:.3f}, {time.monotonic() - started:.0f} s", flush=True)
+    settle(network, [batch.photos[:, :3] for batch in itertools.islice(settled, _SETTLING)])
     safetensors.torch.save_file({name: each.contiguous() for name, each in network.state_dict().items()}, file)
     palette.write(file.with_suffix(".csv"))
     unseen = rows[rows["split"] == "test"].reset_index(drop=True)
@@ -156,6 +160,19 @@ def segmenter(file: Path) -> str:
         f"{100 * counts.diagonal().sum() / counts.sum():.1f} % of the pixels of {len(unseen)} unseen photos are right, "
         f"mean intersection over union {100 * overlap.mean():.1f} % ({by_class})"
     )
+
+
+@torch.no_grad()
+def settle(network: nn.Module, batches: list[torch.Tensor]) -> None:
+    """Take the statistics of batch normalisation anew: so few steps have hardly moved them, at the pace they have."""
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.reset_running_stats()
+            layer.momentum = None
+    mean, std = (torch.tensor(each).view(3, 1, 1) for each in (segmenters.MEAN, segmenters.STD))
+    network.train()
+    for photos in batches:
+        network(((photos / 255 - mean) / std).contiguous(memory_format=torch.channels_last))
 
 
 def real(photos: Path, truth: Path, file: Path) -> str:
