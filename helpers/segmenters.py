@@ -51,8 +51,6 @@ RENDERED = Palette(
 _MAPS_PER_SHARD = 2048
 _VERSION = 1  # of what a segmenter makes of a photo
 _LEAST_SIDE = 32  # pixels that make one of the deepest features
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet, for all segmentation networks of torchvision."""
 _MOST_TOGETHER = 16  # photos of one size that a network is given at once
 _SECONDS_FOR_A_DYING_WRITER = 60.0
 
@@ -270,6 +268,14 @@ def maps_of(
     return found
 
 
+def normalised(pictures: Tensor) -> Tensor:
+    """Photos, uint8 of shape (n, 3, height, width), as a segmentation network of torchvision takes them."""
+    mean, std = (
+        torch.tensor(each, device=pictures.device).view(3, 1, 1) for each in (models.IMAGENET_MEAN, models.IMAGENET_STD)
+    )
+    return ((pictures / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
 @torch.inference_mode()
 def segment(network: nn.Module, pictures: Tensor) -> Tensor:
     """Class numbers of the pixels of photos.
@@ -287,8 +293,7 @@ def segment(network: nn.Module, pictures: Tensor) -> Tensor:
         uint8, of shape (n, height, width), on the CPU.
     """
     device = next(network.parameters()).device
-    mean, std = (torch.tensor(each, device=device).view(3, 1, 1) for each in (MEAN, STD))
-    given = ((pictures.to(device) / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+    given = normalised(pictures.to(device))
     with devices.autocast(device, network, "auto"):
         return network(given)["out"].argmax(dim=1).to(torch.uint8).cpu()
 
