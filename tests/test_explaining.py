@@ -1,6 +1,7 @@
 """What is explained is what the run answers, by the networks that placed a photo, and the check of a map can fail."""
 
 import dataclasses
+import shutil
 
 import finished_run
 import numpy as np
@@ -30,10 +31,16 @@ DATASET = "toy-earth-tiny"
 SMALL = "shufflenet_v2_x0_5"
 
 
+@pytest.fixture(scope="module")
+def copied(tiny, tmp_path_factory):
+    """A copy of the tiny toy-earth, since runs are made in it: other tests share the first."""
+    return shutil.copytree(tiny, tmp_path_factory.mktemp("explained"), dirs_exist_ok=True)
+
+
 @pytest.fixture
-def root(tiny, monkeypatch):
-    monkeypatch.setenv("PHOTO_GEOLOCATION_ROOT", str(tiny))
-    return tiny
+def root(copied, monkeypatch):
+    monkeypatch.setenv("PHOTO_GEOLOCATION_ROOT", str(copied))
+    return copied
 
 
 def loaded(name, image_size=64, seed=1, **given):
