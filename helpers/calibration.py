@@ -96,6 +96,10 @@ class Calibration:
         """Share of the distribution over the Earth that holds a promised share of the photos."""
         return self.levels[round(100 * promise) - 1]
 
+    def unfitted(self, reason: str) -> "Calibration":
+        """The same temperatures for an answer whose sums and radii were not fitted, for a reason."""
+        return replace(self, sums={}, levels=Calibration.levels, reason=self.reason or reason)
+
     def held(self, mass: ArrayLike) -> NDArray[np.float64]:
         """Share of photos that are held by a share of the distribution: what :meth:`level` says, read backwards."""
         return np.interp(np.asarray(mass, dtype=np.float64), [0.0, *self.levels, 1.0], [0.0, *_PERCENT, 1.0])

@@ -473,23 +473,31 @@ def read(path: Path, name: str) -> Partition:
         raise ValueError(f"{path} is not a usable list of cells: {error}") from error
 
 
-def polygons(partition: Partition) -> geopandas.GeoSeries:
+def polygons(partition: Partition, classes: ArrayLike | None = None) -> geopandas.GeoSeries:
     """Outlines of the cells for maps in longitude and latitude, indexed by class label.
 
     Edges follow the great circles that bound S2 cells. No outline reaches across the date line, and one that touches
     a pole runs along it, so a plain map shows no streaks.
+
+    Parameters
+    ----------
+    partition : Partition
+    classes : array_like of int, optional
+        Labels of the cells that are wanted, by default all.
 
     Returns
     -------
     geopandas.GeoSeries
         Polygons in degrees (EPSG:4326), in the order of the classes.
     """
-    levels = level(partition.ids)
-    outlines = np.empty(len(partition), object)
+    wanted = np.arange(len(partition)) if classes is None else np.asarray(classes, dtype=np.int64)
+    ids = partition.ids[wanted]
+    levels = level(ids)
+    outlines = np.empty(len(ids), object)
     for cell_level in np.unique(levels):
         at_level = levels == cell_level
-        outlines[at_level] = _outlines(partition.ids[at_level], int(cell_level))
-    return geopandas.GeoSeries(outlines, index=pd.RangeIndex(len(partition), name="class_label"), crs="EPSG:4326")
+        outlines[at_level] = _outlines(ids[at_level], int(cell_level))
+    return geopandas.GeoSeries(outlines, index=pd.Index(wanted, name="class_label"), crs="EPSG:4326")
 
 
 def _checked_degrees(latitude: ArrayLike, longitude: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -151,18 +151,14 @@ def explainer(run: predict.Run, level: str = "auto") -> Explainer:
         plain numbers for latitude and longitude, of which it can be neither more nor less sure.
     """
     read_out = read_outs.of(run.classes, run.device)
-    if level not in ("auto", *read_out.models):
-        nearest = difflib.get_close_matches(level, read_out.models, n=1, cutoff=0)[0]
-        raise ValueError(
-            f"the run has no level {level!r}, did you mean {nearest!r}? It has: {', '.join(read_out.models)}"
-        )
+    answering = read_outs.model(read_out, level)
     if not run.classes and run.networks[0].settings["classes"][targets.COORDINATES] < 3:
         raise ValueError(
             "the run names a latitude and a longitude, and nothing says how sure of them it is, so no place in a photo "
             "can speak for them: explain a run with classes, or one on coordinates with objective unit_vector_mse"
         )
     layers = tuple(_layer(network) for network in run.networks)
-    return Explainer(run, layers, read_out, read_out.models[-1] if level == "auto" else level)
+    return Explainer(run, layers, read_out, answering)
 
 
 def _layer(network: predict.Network) -> activation_maps.Layer:

@@ -220,6 +220,21 @@ def published() -> Path:
     return root() / "05_evaluation" / "results" / "published"
 
 
+def games() -> Path:
+    """File with the games that people have played against models."""
+    return root() / "06_demo" / "games.sqlite"
+
+
+def human_baseline(dataset: str) -> Path:
+    """Folder with what people know of the photos of a dataset, beside models."""
+    return root() / "06_demo" / "human_baselines" / checked_name(dataset)
+
+
+def page(run_name: str, dataset: str) -> Path:
+    """Folder with a page that shows a run's guesses for photos of a dataset, to be shared."""
+    return root() / "06_demo" / "pages" / evaluated_name(run_name) / checked_name(dataset)
+
+
 def checked_name(name: str) -> str:
     """Return `name` if it is safe as one file name, else raise ``ValueError``.
 

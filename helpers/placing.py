@@ -85,7 +85,9 @@ class Placer:
         dtype = str(quick.dtype).removeprefix("torch.")
         return f"{devices.described(quick.device)}, {dtype}, {max(1, quick.at_once // CROPS)} photos at once"
 
-    def __call__(self, given: Given, distributions: bool = False) -> Predictions:
+    def __call__(
+        self, given: Given, distributions: bool = False, *, level: str = "auto", crops: int = CROPS
+    ) -> Predictions:
         """Place photos.
 
         Parameters
@@ -94,7 +96,19 @@ class Placer:
             From :func:`helpers.given_photos.find` or `of_bytes`.
         distributions : bool
             Whether to give the probabilities of all classes too.
+        level : str
+            Model that answers, see :func:`helpers.predict.at_level`.
+        crops : int
+            Views of a photo: five, as in the paper, or 1, its middle alone. Radii and confidence are fitted for five.
+
+        Raises
+        ------
+        ValueError
+            If the run has no such level, or there are neither five nor one crops.
         """
+        if crops not in (1, CROPS):
+            raise ValueError(f"a photo is looked at in {CROPS} crops or in 1, not in {crops}")
+        runs = {scene: _of_crops(predict.at_level(run, level), crops) for scene, run in self.runs.items()}
         rows = given.rows()
         errors = dict(given.errors)
         if len(rows) and self.classifier:
@@ -106,11 +120,11 @@ class Placer:
             rows = rows[~rows["id"].isin(unread)].reset_index(drop=True)
         if rows.empty:
             return Predictions(_with_errors(pd.DataFrame(columns=list(COLUMNS)), given, errors), _nothing(), None)
-        stream = _Stream(self.networks, self._maps(rows, given), {}, [] if distributions else None)
-        placed = predict.locate(self.runs, rows, given, _PHOTOS_READ_OUT, stream)
+        stream = _Stream(self.networks, self._maps(rows, given), {}, [] if distributions else None, crops)
+        placed = predict.locate(runs, rows, given, _PHOTOS_READ_OUT, stream)
         errors |= stream.unread
         likeliest = placed.likeliest[~placed.likeliest["id"].isin(errors)].reset_index(drop=True)
-        table = _table(rows, placed, self._are_calibrated(rows))
+        table = _table(rows, placed, _are_calibrated(runs, rows))
         distribution = None
         if stream.distributions:
             distribution = pd.concat(stream.distributions, ignore_index=True)
@@ -124,11 +138,19 @@ class Placer:
             for network, (segmenter, short_side) in self.segmenters.items()
         }
 
-    def _are_calibrated(self, rows: pd.DataFrame) -> np.ndarray:
-        calibrated = {scene: not run.calibration.reason for scene, run in self.runs.items()}
-        if len(self.runs) == 1:
-            return np.full(len(rows), next(iter(calibrated.values())))
-        return rows["scene"].map(calibrated).to_numpy(bool)
+
+def _of_crops(run: predict.Run, crops: int) -> predict.Run:
+    if crops == CROPS:
+        return run
+    calibrations = {name: fitted.unfitted("it is fitted for five crops") for name, fitted in run.calibrations.items()}
+    return dataclasses.replace(run, calibrations=calibrations)
+
+
+def _are_calibrated(runs: Mapping[str, predict.Run], rows: pd.DataFrame) -> np.ndarray:
+    calibrated = {scene: not run.calibration.reason for scene, run in runs.items()}
+    if len(runs) == 1:
+        return np.full(len(rows), next(iter(calibrated.values())))
+    return rows["scene"].map(calibrated).to_numpy(bool)
 
 
 def ready(
@@ -208,6 +230,7 @@ class _Stream:
     unread: dict[str, str]
     """Takes the photos that cannot be read, and why. In their place a black one is answered, and not shown."""
     distributions: list[pd.DataFrame] | None
+    crops: int
 
     def __call__(
         self, run: predict.Run, rows: pd.DataFrame, photo_root: photo_stores.PhotoRoot, batch_size: int
@@ -229,7 +252,8 @@ class _Stream:
         requests = [(0, part) for part in parts]
         workers = inputs.default_workers() if len(rows) > _WORTH_WORKERS else 0
         maps = self.maps.get(id(network))
-        batches = inputs.stream(rows, photo_root, network.image_size, "five", requests, workers, seed=0, maps=maps)
+        view = "five" if self.crops > 1 else "centre"
+        batches = inputs.stream(rows, photo_root, network.image_size, view, requests, workers, seed=0, maps=maps)
         answers: list[dict[str, Tensor]] = []
         done = answered_before = 0
         for batch in progress.track(batches, "placing", len(requests), unit=f"batches of {_PHOTOS_READ} photos"):
@@ -237,11 +261,11 @@ class _Stream:
             if batch.failed:
                 self.unread |= {rows["id"].iloc[number]: why for number, why in batch.failed}
                 views = _with_black(batch)
-            answers.append(self.networks[id(network)](views.flatten(0, 1)))
+            answers.append(self.networks[id(network)](views.flatten(0, -4)))
             done += len(views)
             if done - answered_before == batch_size or done == len(rows):
                 together = {name: torch.cat([answer[name] for answer in answers]) for name in answers[0]}
-                yield {name: _sound(scores).unflatten(0, (-1, CROPS)) for name, scores in together.items()}
+                yield {name: _sound(scores).unflatten(0, (-1, self.crops)) for name, scores in together.items()}
                 answers, answered_before = [], done
 
 

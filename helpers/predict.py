@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -218,6 +218,31 @@ def _network(folder: Path, device: torch.device) -> tuple[Network, dict[str, tar
     file = folder / "unreadable.csv"
     unreadable = tuple(pd.read_csv(file, dtype=str)["id"]) if file.exists() else ()
     return Network(settings, model, device, unreadable, palette), classes
+
+
+def at_level(run: Run, level: str) -> Run:
+    """A run that answers by one of its models alone.
+
+    Its confidence is calibrated where the run's is. Its radii are not: those are fitted for the best founded model.
+
+    Parameters
+    ----------
+    run : Run
+    level : str
+        One of the models of its read-out, such as ``coarse``; ``auto`` is the best founded one.
+
+    Raises
+    ------
+    ValueError
+        If there is no such model, naming the nearest.
+    """
+    read_out = read_outs.of(run.classes, run.device)
+    answering = read_outs.model(read_out, level)
+    if answering == read_out.models[-1]:
+        return run
+    reason = f"radii are fitted for {read_out.models[-1]}, not for {answering}"
+    calibrations = {fusion: fitted.unfitted(reason) for fusion, fitted in run.calibrations.items()}
+    return replace(run, classes={answering: run.classes[answering]}, calibrations=calibrations)
 
 
 def with_maps(runs: Mapping[str, Run], rows: pd.DataFrame, dataset: str) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """What the outputs of a network say about the place: views fused, classes read out, levels multiplied."""
 
+import difflib
 from collections.abc import Mapping
 
 import numpy as np
@@ -130,6 +131,22 @@ class CoordinateReadOut:
 def of(classes: Mapping[str, targets.Classes], device: torch.device) -> ReadOut | CoordinateReadOut:
     """How the outputs of a network are read: as classes where it has some, else as coordinates."""
     return ReadOut(classes, device) if classes else CoordinateReadOut()
+
+
+def model(read_out: ReadOut | CoordinateReadOut, level: str) -> str:
+    """The model that a level names; ``auto`` is the best founded one.
+
+    Raises
+    ------
+    ValueError
+        If there is no such model, naming the nearest.
+    """
+    if level not in ("auto", *read_out.models):
+        nearest = difflib.get_close_matches(level, read_out.models, n=1, cutoff=0)[0]
+        raise ValueError(
+            f"the run has no level {level!r}, did you mean {nearest!r}? It has: {', '.join(read_out.models)}"
+        )
+    return read_out.models[-1] if level == "auto" else level
 
 
 def fuse(outputs: Mapping[str, Tensor], fusion: str = "max") -> dict[str, Tensor]:

@@ -1,0 +1,71 @@
+"""Areas hold what lies within their radius and nothing else, and a page with maps is whole in itself."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers import metrics, web_maps
+
+
+def shape(parts):
+    polygons = [
+        shapely.Polygon(np.array(outer)[:, ::-1], [np.array(hole)[:, ::-1] for hole in holes])
+        for outer, *holes in parts
+    ]
+    return shapely.union_all([shapely.make_valid(polygon) for polygon in polygons])
+
+
+@given(st.floats(-90, 90), st.floats(-180, 180), st.floats(0.5, 20100), st.integers(0, 2**32))
+def test_an_area_holds_what_is_within_its_radius(latitude, longitude, radius_km, seed):
+    area = shape(web_maps.area(latitude, longitude, radius_km))
+    rng = np.random.default_rng(seed)
+    turn, distance = (
+        rng.uniform(0, 2 * np.pi, 400),
+        np.r_[rng.uniform(0.5, 1.5, 200) * radius_km, rng.uniform(0, 20015, 200)],
+    )
+    angle = np.minimum(distance / metrics.EARTH_RADIUS_KM, np.pi)
+    north = np.radians(latitude)
+    sine = np.sin(north) * np.cos(angle) + np.cos(north) * np.sin(angle) * np.cos(turn)
+    aside = np.arctan2(np.sin(turn) * np.sin(angle) * np.cos(north), np.cos(angle) - np.sin(north) * sine)
+    y, x = np.degrees(np.arcsin(sine.clip(-1, 1))), (longitude + np.degrees(aside) + 180) % 360 - 180
+    far = metrics.great_circle_km(latitude, longitude, y, x)
+    # Not at the very edge, which is drawn by chords of 3 degrees, nor where a map has no area.
+    clear = (np.abs(far - radius_km) > 0.003 * radius_km + 0.05) & (np.abs(y) < 88) & (np.abs(x) < 179.99)
+    inside = shapely.contains_xy(area, x, y)
+    assert (inside == (far < radius_km))[clear].all()
+
+
+@pytest.mark.parametrize("place", [(10, 179.5), (-89, 20), (89.5, -170), (0, 0)])
+@pytest.mark.parametrize("radius_km", [1, 800, 9000, 15000, 19900])
+def test_no_edge_of_an_area_reaches_across_the_map(place, radius_km):
+    for part in web_maps.area(*place, radius_km):
+        for ring in part:
+            points = np.array(ring)
+            assert np.abs(points[:, 1]).max() <= 180
+            assert np.abs(points[:, 0]).max() <= 90
+            assert np.array_equal(points[0], points[-1])
+            assert np.abs(np.diff(points[:, 1])).max() < 90 or np.abs(points[:, 0]).max() > 80
+
+
+def test_land_is_where_land_is():
+    land = shape(web_maps.land())
+    cities = {"Paris": (48.86, 2.35), "Nairobi": (-1.29, 36.82), "Auckland": (-36.9, 174.8), "Suva": (-17.9, 178.2)}
+    assert all(land.contains(shapely.Point(x, y)) for y, x in cities.values())
+    assert not land.contains(shapely.Point(-30, 0))
+    assert len(json.dumps(web_maps.land())) < 1_500_000
+
+
+def test_a_page_with_maps_asks_nobody_for_anything():
+    head = web_maps.head()
+    assert re.findall(r"<link|@import|<(?:script|img)[^>]*\bsrc=|url\(['\"]?(?:https?:)?//", head) == []
+    assert "geolocationMap" in head
+
+
+def test_names_cannot_end_the_script_that_they_stand_in():
+    assert "<" not in web_maps.in_script({"name": "</script><!-- & \u2028"})
+    assert json.loads(web_maps.in_script({"name": "</script>&\u2028"})) == {"name": "</script>&\u2028"}
