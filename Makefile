@@ -1,4 +1,5 @@
 # make demo    the whole line on the embedded dataset, from photos to an accuracy plot
+# make app     the page: place photos on the map, play against the model; RUN= which run, PORT= where
 # make test    the tests
 # make lint    style and types
 # make bench   speed, beside a plain reference in the same run
@@ -7,7 +8,7 @@
 # make unpack  the photos of such files, loose: make unpack FROM=FOLDER TO=FOLDER
 # make install the environment in .venv, which every other target makes sure of
 
-.PHONY: demo figures test lint bench scale pack unpack install
+.PHONY: demo app figures screenshots test lint bench scale pack unpack install
 .DELETE_ON_ERROR:
 # Else every process that is started would compile its libraries anew, seconds each time.
 unexport PYTHONDONTWRITEBYTECODE
@@ -29,6 +30,9 @@ demo: install
 	@echo "map of predictions:   05_evaluation/results/toy-earth-multi/toy-earth/map.png"
 	@echo "result table:         05_evaluation/results/toy-earth-multi/toy-earth/accuracy.md (and .csv)"
 
+app: install
+	@.venv/bin/python -m helpers.demo $(if $(RUN),--run "$(RUN)") $(if $(PORT),--port $(PORT))
+
 # The figures that the READMEs show.
 figures: demo
 	@$(NOTEBOOK) 01_data/enrich
@@ -39,6 +43,10 @@ figures: demo
 	@cp 05_evaluation/results/toy-earth-multi/toy-earth/accuracy.png docs/toy-earth-accuracy.png
 	@cp 05_evaluation/results/toy-earth-multi/toy-earth/map.png docs/toy-earth-map.png
 	@cp 05_evaluation/results/toy-earth-multi/toy-earth/radii.png docs/toy-earth-radii.png
+
+# The pictures of the apps that the READMEs show, made by their tests.
+screenshots: demo
+	@SCREENSHOTS=docs .venv/bin/python -m pytest -q -k picture tests/test_demo.py
 
 # Tests that run side by side must not each take all cores: with a thread each they are done in half the time.
 test: install

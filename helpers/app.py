@@ -5,6 +5,7 @@ looked at, and is forgotten with the answer: there is no upload that could stay 
 nothing but what the page needs, so that Gradio's own routes to files, to other machines and to its tools are shut.
 """
 
+import functools
 import os
 import re
 import tempfile
@@ -53,6 +54,12 @@ _HEADERS = {
     "x-dns-prefetch-control": "off",
     "cache-control": "no-store",
 }
+
+
+# On a phone, the margins that Gradio leaves take a quarter of the width.
+_STYLE = """@media (max-width: 760px) {
+  .gradio-container .main, .gradio-container .html-container { padding: 4px !important }
+}"""
 
 
 class Guard:
@@ -139,6 +146,19 @@ def part(name: str, *functions: Callable[..., Any]) -> gradio.HTML:
     )
 
 
+def answering(function: Callable[[Any], Any], refusal: type[Exception]) -> Callable[[Any], Any]:
+    """A function of the page that tells why it refuses, as ``{"error": ...}``, where it raises that."""
+
+    @functools.wraps(function)
+    def answer(asked: Any) -> Any:
+        try:
+            return function(asked)
+        except refusal as error:
+            return {"error": str(error)}
+
+    return answer
+
+
 def serve(page: gradio.Blocks, port: int = 0, *, wait: bool = True) -> str:
     """Serve a page to this machine.
 
@@ -160,7 +180,7 @@ def serve(page: gradio.Blocks, port: int = 0, *, wait: bool = True) -> str:
         server_name=HOSTS[0],
         server_port=port or None,
         app_kwargs={"middleware": [Middleware(Guard)], "docs_url": None, "redoc_url": None, "openapi_url": None},
-        head=web_maps.head(),
+        head=f"{web_maps.head()}<style>{_STYLE}</style>",
         theme=theme(),
         footer_links=[],
         enable_monitoring=False,

@@ -203,7 +203,7 @@ def guess_map(photo: pd.Series, title: str = "", *, width: float = DOUBLE_COLUMN
     entries[1].set(markerfacecolor="white")
     if known:
         entries += [
-            Patch(color=PALETTE[place], alpha=0.4, linewidth=0, label=f"holds {share} %: {_in_km(radius)}")
+            Patch(color=PALETTE[place], alpha=0.4, linewidth=0, label=f"holds {share} %: {in_km(radius)}")
             for place, share, radius in ((0, 50, radii[0]), (5, 90, radii[1]))
         ]
     caption = "Per cent: how likely the photo is of each place. Of places close together the likelier is on top."
@@ -373,7 +373,7 @@ def photo_gallery(
             axes.imshow(images[number], aspect="auto", interpolation="antialiased")
             axes.set_axis_off()
             _guess_map(_axes(figure, left, under, side, map_height), photo)
-            lines = (_in_km(photo["distance_km"]), photo["country"], f"→ {photo['guessed_country']}")
+            lines = (in_km(photo["distance_km"]), photo["country"], f"→ {photo['guessed_country']}")
             figure.text(
                 (left + side / 2) / width,
                 (under - gap) / height,
@@ -472,7 +472,7 @@ def _told(photo: pd.Series) -> list[str]:
     country = [] if photo["named"] == photo["guessed_country"] else [photo["guessed_country"]]
     sure = [f"{100 * photo['confidence']:.0f} % sure"] if np.isfinite(photo["confidence"]) else []
     radius = [f"50 % in {photo['radius_50_km']:,.0f} km"] if np.isfinite(photo["radius_50_km"]) else []
-    off = f"off by {_in_km(photo['distance_km'])}"
+    off = f"off by {in_km(photo['distance_km'])}"
     return [f"→ {photo['named']}", *country, *sure, *radius, off, f"true: {photo['country']}"]
 
 
@@ -505,12 +505,12 @@ def _guess_map(axes: Axes, photo: pd.Series) -> None:
     axes.scatter(x, y, s=18, facecolors="none", edgecolors=_TRUTH, linewidths=1, clip_on=False, zorder=8)
 
 
-def _in_km(distance_km: float) -> str:
+def in_km(distance_km: float) -> str:
     """Distance as a caption has it.
 
     Examples
     --------
-    >>> _in_km(0.04), _in_km(3.14159), _in_km(9711.7)
+    >>> in_km(0.04), in_km(3.14159), in_km(9711.7)
     ('< 0.1 km', '3.1 km', '9,712 km')
     """
     if distance_km < 0.1:

@@ -61,6 +61,15 @@ def find(run: str) -> Found:
     return Found(folders, kept / CALIBRATION, "")
 
 
+def there() -> list[str]:
+    """Names of the finished runs, the newest first; those of the three scenes also as one, with ``{scene}``."""
+    folders = [folder for folder in paths.run("any").parent.glob("*") if not _absent(folder)]
+    newest = sorted(folders, key=lambda folder: (-(folder / MODEL).stat().st_mtime_ns, folder.name))
+    names = [folder.name for folder in newest]
+    together = [name.removesuffix(SCENES[0]) for name in names if name.endswith(f"-{SCENES[0]}")]
+    return names + [f"{stem}{{scene}}" for stem in together if all(f"{stem}{scene}" in names for scene in SCENES)]
+
+
 def required(run: str, batch_size: int = 64) -> Found:
     """As :func:`find`, in a notebook: what the name of a run stands for is made, and calibrated, on the way.
 
@@ -89,18 +98,23 @@ def _folder(given: str) -> Path:
     is_path = named.is_dir() or "/" in given or given in (".", "..")
     folder = named.resolve() if is_path else paths.run(given)
     if not folder.is_dir():
-        there = sorted(each.name for each in folder.parent.glob("*") if (each / MODEL).exists()) if not is_path else []
-        known = f" There are: {', '.join(there)}." if there else ""
+        names = sorted(there()) if not is_path else []
+        known = f" There are: {', '.join(names)}." if names else ""
         raise FileNotFoundError(
             f"there is no run {given!r}.{known} Train one with 04_training/train.ipynb, or give the path of its folder"
         )
-    absent = [file for file in (MODEL, *_NEEDED) if not (folder / file).is_file()]
+    absent = _absent(folder)
     if absent:
         raise FileNotFoundError(
             f"the folder {given!r} holds no trained run, for it has no {' and no '.join(absent)}: give the folder that "
             "04_training/train.ipynb has finished"
         )
     return folder
+
+
+def _absent(folder: Path) -> list[str]:
+    """Files without which a folder holds no run."""
+    return [file for file in (MODEL, *_NEEDED) if not (folder / file).is_file()]
 
 
 def _was_made_for(kept: Path, folders: Sequence[Path]) -> bool:

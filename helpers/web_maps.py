@@ -104,15 +104,13 @@ def area(latitude: float, longitude: float, radius_km: float) -> list[list[Ring]
     return _rings(shapely.get_parts(_on_map(ring)))
 
 
-def layers(photo: pd.Series, likeliest: pd.DataFrame) -> dict[str, Any]:
+def layers(photo: pd.Series) -> dict[str, Any]:
     """What a map shows of a placed photo: the likeliest places, and the areas that hold the truth with 50 and 90 %.
 
     Parameters
     ----------
     photo : Series
         A row of the table of :class:`helpers.placing.Predictions`, without an error.
-    likeliest : DataFrame
-        The likeliest places of this photo, from there.
     """
     shown: dict[str, Any] = {"areas": [], "places": []}
     if np.isfinite(photo["radius_90_km"]):
@@ -120,18 +118,28 @@ def layers(photo: pd.Series, likeliest: pd.DataFrame) -> dict[str, Any]:
             radius_km = max(float(photo[f"radius_{percent}_km"]), 0.1)
             rings = area(photo["latitude"], photo["longitude"], radius_km)
             shown["areas"].append({"kind": kind, "rings": rings, "fit": kind == "most", "dashed": kind == "most"})
-    for place in likeliest.iloc[::-1].to_dict("records"):  # the likeliest on top
+    for place in reversed(likeliest(photo)):  # the likeliest on top
         first = place["rank"] == 1
-        name = maps.place_name(*(place[what] for what in ("latitude", "longitude", "country", "region")))
-        share = f": {in_percent(place['probability'])}" if np.isfinite(place["probability"]) else ""
         shown["places"].append(
             {
                 **{"latitude": place["latitude"], "longitude": place["longitude"], "mark": str(place["rank"])},
-                **{"kind": "guess" if first else "next", "label": name + share, "fit": first},
+                **{"kind": "guess" if first else "next", "label": f"{place['name']}: {place['share']}", "fit": first},
                 "above": 100 * (placing.PLACES - place["rank"]),
             }
         )
     return shown
+
+
+def likeliest(photo: pd.Series) -> list[dict[str, Any]]:
+    """The likeliest places of a placed photo: ``rank, latitude, longitude, name, share``, the share in words."""
+    found = []
+    for rank in range(1, placing.PLACES + 1):
+        latitude, longitude, probability, *names = (photo[f"place_{rank}_{what}"] for what in placing.OF_PLACES)
+        if np.isfinite(latitude):
+            share = in_percent(probability) if np.isfinite(probability) else "how likely is not known"
+            name = maps.place_name(latitude, longitude, *names)
+            found.append({"rank": rank, "latitude": latitude, "longitude": longitude, "name": name, "share": share})
+    return found
 
 
 def heat(distribution: pd.DataFrame, classes: targets.Classes) -> list[dict[str, Any]]:

@@ -33,7 +33,7 @@ def code_cells(path):
 
 
 def test_the_runner_knows_every_notebook():
-    assert set(NAMES) == set(notebooks.OUTPUTS)
+    assert set(NAMES) - {"06_demo/demo"} == set(notebooks.OUTPUTS)  # that one serves a page, and writes nothing
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=NAMES)

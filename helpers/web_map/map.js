@@ -75,16 +75,15 @@
     L.polygon(edge, { ...quiet, stroke: true, color: colours.border, weight: 1, fillColor: colours.sea, fillOpacity: 1 }).addTo(map);
     L.polygon(land, { ...quiet, color: colours.border, weight: 0.6, fillColor: colours.land, fillOpacity: 1 }).addTo(map);
 
-    const whole = L.latLngBounds([-58, -150], [78, 165]); // the corners of the world that anyone takes photos in
     const start = () => {
       map.invalidateSize({ animate: false });
       const { x, y } = map.getSize();
-      const world = Math.log2(Math.min(x / 5.42, y / 2.64));
+      const world = Math.log2(Math.min(x / 5.45, y / 2.67));
       map.setMinZoom(Math.floor(4 * world) / 4 - 0.25);
       return world;
     };
     let world = start();
-    map.setView([8, 0], world, { animate: false });
+    map.setView([0, 0], world, { animate: false });
 
     const drawn = L.layerGroup().addTo(map);
     const outlined = [];
@@ -104,8 +103,9 @@
     const fit = () => {
       const where = shown ? bounds(shown) : L.latLngBounds([]);
       world = start();
-      if (where.isValid()) map.fitBounds(where, { padding: [28, 28], maxZoom: world + 6, animate: false });
-      else map.setView([8, 0], world, { animate: false });
+      const near = where.isValid() ? map.getBoundsZoom(where, false, L.point(56, 56)) : world;
+      if (near > world) map.fitBounds(where, { padding: [28, 28], maxZoom: world + 6, animate: false });
+      else map.setView([0, 0], world, { animate: false });
       outline();
     };
     new ResizeObserver(() => (element.clientWidth ? fit() : null)).observe(element);
