@@ -53,24 +53,17 @@ def rows() -> Iterator[dict[str, Any]]:
 def _measured(
     architecture: str, image_size: int, folder: Path, photo_size: str, with_scenes: bool = False
 ) -> dict[str, Any]:
-    model = models.Geolocator(architecture, {name: len(each) for name, each in _classes().items()}, weights="none")
-    model = model.eval()
-    settings = {"image_size": image_size, "precision": "auto", "train_layers": "all"}
-    network = predict.Network(settings, model, CPU)
-    run = predict.Run((network,), _classes(), _learned_from())
-    quick = inference.Quick(model, image_size, "auto", CPU)
-    classifier = placing.quick_classifier(CPU, "auto") if with_scenes else None
-    placer = placing.Placer({"all": run}, {id(network): quick}, classifier, "")
+    model, placer = placer_of(architecture, image_size, with_scenes)
     given = given_photos.find(sorted(folder.iterdir())[: PHOTOS[architecture]])
     names = [folder / Path(name).name for name in given.names()][: LOOPED[architecture]]
-    loop = _Loop(model, image_size, scene_classifier.load() if with_scenes else None)
+    loop = Loop(model, image_size, scene_classifier.load() if with_scenes else None)
     ours, looped = [], []
     for repeat in range(-1, REPEATS):  # the first does not count
-        rates = len(given.names()) / _seconds(lambda: placer(given)), len(names) / _seconds(lambda: loop(names))
+        rates = len(given.names()) / seconds(lambda: placer(given)), len(names) / seconds(lambda: loop(names))
         if repeat >= 0:
             ours.append(rates[0])
             looped.append(rates[1])
-    dtype = str(quick.dtype).removeprefix("torch.")
+    dtype = dtype_of(placer)
     scenes = " and its scene" if with_scenes else ""
     return {
         "benchmark": f"place of a photo{scenes}, reference: single photos, float32",
@@ -83,8 +76,25 @@ def _measured(
     }
 
 
+def placer_of(architecture: str, image_size: int, with_scenes: bool) -> tuple[models.Geolocator, placing.Placer]:
+    """A network that knows nothing, and what places photos with it."""
+    model = models.Geolocator(architecture, {name: len(each) for name, each in _classes().items()}, weights="none")
+    model = model.eval()
+    settings = {"image_size": image_size, "precision": "auto", "train_layers": "all"}
+    network = predict.Network(settings, model, CPU)
+    run = predict.Run((network,), _classes(), _learned_from())
+    quick = inference.Quick(model, image_size, "auto", CPU)
+    classifier = placing.quick_classifier(CPU, "auto") if with_scenes else None
+    return model, placing.Placer({"all": run}, {id(network): quick}, classifier, "")
+
+
+def dtype_of(placer: placing.Placer) -> str:
+    """Number format that it computes in."""
+    return str(next(iter(placer.networks.values())).dtype).removeprefix("torch.")
+
+
 @dataclasses.dataclass
-class _Loop:
+class Loop:
     """One photo after the other, plainly."""
 
     model: models.Geolocator
@@ -138,7 +148,7 @@ def _classes() -> dict[str, cells.Partition]:
     return cells.build_all(*_learned_from().to_numpy().T, min_photos=10, max_photos=limits)
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
