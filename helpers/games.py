@@ -123,6 +123,26 @@ def checked_player(name: str) -> str:
     return trimmed
 
 
+def checked_place(latitude: Any, longitude: Any) -> tuple[float, float]:
+    """A place on the Earth, in degrees.
+
+    Raises
+    ------
+    Refused
+        If one of them is no number, or out of range.
+
+    Examples
+    --------
+    >>> checked_place(48, 2.35)
+    (48.0, 2.35)
+    """
+    for value, name, limit in ((latitude, "latitude", 90), (longitude, "longitude", 180)):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not -limit <= value <= limit:
+            raise Refused(f"a {name} is a number from -{limit} to {limit}: choose a place on the map")
+    return float(latitude), float(longitude)
+
+
 def ask(player: str, photos: pd.DataFrame, run: str, image_size: int, *, seed: int = SEED) -> Round | None:
     """Round that a player is to answer: the pending one, else a new one with the next photo.
 
@@ -221,7 +241,7 @@ def answer(
     if (place is None) == (not countries):
         raise Refused("an answer is a place or countries: give one of them")
     if place is not None:
-        _check_place(*place)
+        place = checked_place(*place)
     known = places.countries().index
     wrong = [code for code in countries if code not in known]
     if wrong or len(set(countries)) < len(countries) or len(countries) > MOST_COUNTRIES:
@@ -335,13 +355,6 @@ def _distance_km(table: pd.DataFrame, of: str) -> np.ndarray:
     columns = ("true_latitude", "true_longitude", f"{of}latitude", f"{of}longitude")
     distance[given] = metrics.great_circle_km(*(table.loc[given, name] for name in columns))
     return distance
-
-
-def _check_place(latitude: float, longitude: float) -> None:
-    for value, name, limit in ((latitude, "latitude", 90), (longitude, "longitude", 180)):
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not -limit <= value <= limit:
-            raise Refused(f"a {name} is a number from -{limit} to {limit}: choose a place on the map")
 
 
 def _suggested(name: str) -> str:
