@@ -126,6 +126,7 @@ const send = async () => {
   const world = await map;
   world.ask(null);
   world.show(answer.layers, true);
+  world.map.zoomOut(0.5, { animate: false }); // so that no mark lies below the buttons of the map
   find(".verdict").focus();
 };
 
