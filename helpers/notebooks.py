@@ -50,6 +50,7 @@ OUTPUTS: dict[str, Callable[[Mapping[str, Any]], Path]] = {
     "05_evaluation/compare_runs": lambda p: paths.comparison(p["dataset"]),
     "05_evaluation/paper_table": lambda p: paths.paper_table(p["dataset"]),
     "05_evaluation/published_results": lambda p: paths.published(),
+    "06_demo/human_baseline": lambda p: paths.human_baseline(p["dataset"]),
 }
 _INJECTED = "# Parameters\n"  # papermill begins the cell that it injects with this line
 
@@ -333,12 +334,16 @@ def run(notebook: str, given: Mapping[str, Any]) -> Path:
 
 
 def _can_tell(notebook: str, parameters: Mapping[str, Any]) -> bool:
-    """Whether a manifest tells all that an output depends on: servers, folders and Drives change without it.
+    """Whether a manifest tells all that an output depends on: servers, folders, Drives and games change without it.
 
     Nor does it tell that `explore` has refused a list, which it does after its report is written.
     """
     data = {f"01_data/{name}" for name in ("collect", "download", "pack", "explore")}
-    beyond = {*data, *(f"05_evaluation/{name}" for name in ("published_results", "compare_runs", "predict"))}
+    beyond = {
+        *data,
+        "06_demo/human_baseline",
+        *(f"05_evaluation/{name}" for name in ("published_results", "compare_runs", "predict")),
+    }
     return notebook not in beyond and (notebook != "01_data/make_list" or data_lists.is_embedded(parameters["dataset"]))
 
 

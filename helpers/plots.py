@@ -1450,6 +1450,84 @@ def breakdown_plot(
     return finished(figure)
 
 
+@styled
+def human_baseline_plot(table: pd.DataFrame, title: str = "", *, width: float = DOUBLE_COLUMN) -> Figure:
+    """People beside models on the same photos: shares within each distance, and of countries named right.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`helpers.human_baseline.accuracy`, for one group of players: ``who, figure, rounds, value, low,
+        high``. Who comes first is drawn as people, the others as models.
+    title : str
+    width : float
+        Of the figure, in inches.
+
+    Raises
+    ------
+    ValueError
+        If there is no share to draw.
+    """
+    named = {share: f"{km:,} km" for share, km in zip(metrics.SHARES, metrics.THRESHOLDS_KM, strict=True)}
+    blocks = {
+        "Within each distance": {name: named[name] for name in metrics.SHARES},
+        "Right country": {f"top_{most}": f"top {most}" for most in (1, 3, 5)},
+    }
+    there = {
+        heading: {name: label for name, label in figures.items() if (table["figure"] == name).any()}
+        for heading, figures in blocks.items()
+    }
+    drawn = {heading: figures for heading, figures in there.items() if figures}
+    if not drawn:
+        raise ValueError("no share to draw: give a table with accuracies")
+    wide = width > 5
+    who = list(dict.fromkeys(table["who"]))
+    labels = [textwrap.fill(name, 46, break_on_hyphens=False) for name in who]
+    lines = sum(label.count("\n") + 1 for label in labels)
+    shape = (1, len(drawn)) if wide else (len(drawn), 1)
+    height = (2.2 if wide else 1.9 * len(drawn)) + 0.3 + 0.15 * (lines / 2 + 1 if wide else lines)
+    ratios = {"width_ratios": [len(figures) for figures in drawn.values()]} if wide else {}
+    figure, panels = plt.subplots(
+        *shape, figsize=(width, height), sharey=True, squeeze=False, layout="constrained", gridspec_kw=ratios
+    )
+    for axes, (heading, figures) in zip(panels.ravel(), drawn.items(), strict=True):
+        for number, name in enumerate(who):
+            color, marker = PALETTE[number % len(PALETTE)], _MARKERS[number % len(_MARKERS)]
+            aside = (number - (len(who) - 1) / 2) * min(0.16, 0.7 / len(who))
+            own = table[table["who"] == name].set_index("figure")
+            for place, share in enumerate(figures):
+                if share in own.index:
+                    value, low, high = (100 * own.loc[share, column] for column in ("value", "low", "high"))
+                    look: dict[str, Any] = {"color": color, "clip_on": False}
+                    axes.plot([place + aside] * 2, [low, high], zorder=3, **look)
+                    face = color if number == 0 else "white"
+                    axes.plot(place + aside, value, marker, markerfacecolor=face, markersize=4.2, zorder=4, **look)
+        rounds = table.loc[table["figure"].isin(list(figures)), "rounds"].iloc[0]
+        axes.set_title(f"{heading} (% of {rounds:,} rounds)", fontsize=8 if wide else 7.5)
+        axes.set_xticks(range(len(figures)), list(figures.values()))
+        axes.set_xlim(-0.5, len(figures) - 0.5)
+        axes.grid(visible=False, axis="x")
+        axes.set_ylim(0, 100)
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    entries = [
+        Line2D(
+            *([], []),
+            color=PALETTE[number % len(PALETTE)],
+            marker=_MARKERS[number % len(_MARKERS)],
+            markerfacecolor=PALETTE[0] if number == 0 else "white",
+            label=label,
+        )
+        for number, label in enumerate(labels)
+    ]
+    whiskers = "whiskers: 95 % intervals" if table["low"].notna().any() else "photos of one author: no intervals"
+    figure.legend(
+        handles=entries, loc="outside lower left", ncols=2 if wide else 1, title=whiskers, title_fontsize=7,
+        alignment="left",
+    )  # fmt: skip
+    figure.suptitle(title, x=0.01, ha="left", fontsize=8.5)
+    return finished(figure)
+
+
 class _Mark(NamedTuple):
     """How a figure is drawn, and where: in per cent, with its interval."""
 

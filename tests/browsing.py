@@ -11,7 +11,12 @@ import pytest
 
 CHROMIUM = shutil.which("chromium")
 # What Chromium asks by itself, with an empty page too. No page of ours has a reason to name them.
-_OF_THE_BROWSER = ("update.googleapis.com", "accounts.google.com", "clients2.google.com", "www.google.com")
+_OF_THE_BROWSER = (
+    *("update.googleapis.com", "accounts.google.com", "clients2.google.com", "www.google.com"),
+    *("optimizationguide-pa.googleapis.com", "redirector.gvt1.com"),
+)
+# It asks about every form, too.
+_ARGUMENTS = ["--no-sandbox", "--disable-features=AutofillServerCommunication"]
 
 
 class Browsing(NamedTuple):
@@ -51,7 +56,7 @@ def chromium() -> Iterator[Browsing]:
 
     with outside() as (proxy, asked), sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox"], proxy={"server": proxy, "bypass": "127.0.0.1"}
+            executable_path=CHROMIUM, args=_ARGUMENTS, proxy={"server": proxy, "bypass": "127.0.0.1"}
         )
         yield Browsing(browser, asked)
         browser.close()

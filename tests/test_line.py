@@ -13,7 +13,7 @@ import pandas as pd
 import photo_server
 import pytest
 
-from helpers import data_lists, fetch, metrics, notebooks, paths, scenes
+from helpers import data_lists, fetch, games, metrics, notebooks, paths, scenes
 
 TINY, FETCHED, COLLECTED = "toy-earth-tiny", "rehearsal", "street-photos"
 TWO_BRANCHES = {
@@ -70,7 +70,18 @@ def line(tmp_path_factory):
         notebooks.run("05_evaluation/predict", {"run": f"{TINY}-multi", "photos": str(paths.photos(TINY)), "first": 6})
         predictions = published(root / "published" / "model.csv", paths.results(f"{TINY}-multi", TINY))
         notebooks.run("05_evaluation/published_results", {"predictions": str(predictions), "resamples": 50})
+        played()
+        notebooks.run("06_demo/human_baseline", {"dataset": TINY, "resamples": 50})
         yield root
+
+
+def played():
+    """A few rounds of simulated players."""
+    photos = data_lists.read(TINY)
+    for player in ("one", "two"):
+        for longitude in (0.0, 20.0, 40.0):
+            asked = games.ask(player, photos, f"{TINY}-multi", 64)
+            games.answer(asked.number, player, place=(45.0, longitude))
 
 
 def published(file, results):
@@ -175,6 +186,7 @@ OUTPUTS = {
     ],
     "05_evaluation/paper_table": ["accuracy.csv", "accuracy.md", "paired.csv", "rows.csv", "accuracy.png"],
     "05_evaluation/published_results": ["accuracy.csv", "accuracy.md", "accuracy_intervals.csv", "checks.csv"],
+    "06_demo/human_baseline": ["accuracy.csv", "accuracy.md", "accuracy.png", "paired.csv", "nearer.csv", "map.png"],
 }
 RUNS = {"05_evaluation/evaluate_countries": f"{TINY}-region"}
 
