@@ -51,6 +51,7 @@ OUTPUTS: dict[str, Callable[[Mapping[str, Any]], Path]] = {
     "05_evaluation/paper_table": lambda p: paths.paper_table(p["dataset"]),
     "05_evaluation/published_results": lambda p: paths.published(),
     "06_demo/human_baseline": lambda p: paths.human_baseline(p["dataset"]),
+    "06_demo/share": lambda p: paths.page(p["run"], p["dataset"]),
 }
 _INJECTED = "# Parameters\n"  # papermill begins the cell that it injects with this line
 

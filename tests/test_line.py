@@ -68,6 +68,7 @@ def line(tmp_path_factory):
         notebooks.run("05_evaluation/evaluate", {"dataset": TINY, "run": together, "resamples": 50})
         notebooks.run("05_evaluation/compare_runs", {"dataset": TINY, "runs": f"{runs},{together}", "resamples": 50})
         notebooks.run("05_evaluation/predict", {"run": f"{TINY}-multi", "photos": str(paths.photos(TINY)), "first": 6})
+        notebooks.run("06_demo/share", {"dataset": TINY, "run": f"{TINY}-multi", "most_photos": 20})
         predictions = published(root / "published" / "model.csv", paths.results(f"{TINY}-multi", TINY))
         notebooks.run("05_evaluation/published_results", {"predictions": str(predictions), "resamples": 50})
         played()
@@ -187,6 +188,7 @@ OUTPUTS = {
     "05_evaluation/paper_table": ["accuracy.csv", "accuracy.md", "paired.csv", "rows.csv", "accuracy.png"],
     "05_evaluation/published_results": ["accuracy.csv", "accuracy.md", "accuracy_intervals.csv", "checks.csv"],
     "06_demo/human_baseline": ["accuracy.csv", "accuracy.md", "accuracy.png", "paired.csv", "nearer.csv", "map.png"],
+    "06_demo/share": ["page", "photos.csv"],
 }
 RUNS = {"05_evaluation/evaluate_countries": f"{TINY}-region"}
 

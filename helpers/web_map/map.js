@@ -45,6 +45,8 @@
 
   /* A map in an element, which has to have a size. It gives
        show(layers, fit)  draw layers, and where `fit` is true, go to where they are;
+       scatter(dots)      draw dots that stay, in the place of those before: each with a place, a `colour`, a `label`
+                          and `open()`, which a click calls;
        ask(answer)        call `answer(latitude, longitude)` when a place is chosen, by a click, or by Enter, which
                           chooses the middle; ask(null) ends it. */
   window.geolocationMap = (element, label) => {
@@ -143,6 +145,17 @@
       else outline();
     };
 
+    map.createPane("dots").style.zIndex = 410; // above areas and lines, below marks
+    const scattered = L.featureGroup().addTo(map);
+    scattered.bindTooltip(({ options }) => text(options.label), { sticky: true }).on("click", ({ layer }) => layer.options.open());
+    const scatter = (dots) => {
+      scattered.clearLayers();
+      for (const { latitude, longitude, colour, label, open } of dots) {
+        const look = { pane: "dots", radius: 6, color: "#1b1e21", weight: 1, fillColor: colour, fillOpacity: 1 };
+        L.circleMarker([latitude, longitude], { ...look, label, open, bubblingMouseEvents: false }).addTo(scattered);
+      }
+    };
+
     let answer = null;
     map.on("click", ({ latlng }) => {
       if (answer && Math.abs(latlng.lng) <= 180) answer(latlng.lat, latlng.lng);
@@ -157,6 +170,6 @@
       answer = callback;
       element.classList.toggle("asking", Boolean(callback));
     };
-    return { show, ask, fit, map };
+    return { show, scatter, ask, fit, map };
   };
 })();
