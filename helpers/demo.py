@@ -5,12 +5,13 @@ import sys
 
 import gradio
 
-from helpers import app, data_lists, notebooks, run_folders
+from helpers import app, app_game, data_lists, notebooks, run_folders
 from helpers.app_photos import Photos
+from helpers.app_share import Share
 
 
 def page(run: str) -> gradio.Blocks:
-    """The page: place photos with a run, and play against it.
+    """The page: place photos with a run, play against it, and make a page of its guesses.
 
     Parameters
     ----------
@@ -22,6 +23,10 @@ def page(run: str) -> gradio.Blocks:
         gradio.HTML(f"<h1>{app.TITLE}</h1>", js_on_load=None)
         with gradio.Tab("Where is this?"):
             photos.part()
+        with gradio.Tab("Play against the model"):
+            app_game.part(run, photos.guess)
+        with gradio.Tab("Share"):
+            Share().part()
     return blocks
 
 
