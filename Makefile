@@ -46,7 +46,8 @@ figures: demo
 
 # The pictures of the apps that the READMEs show, made by their tests.
 screenshots: demo
-	@SCREENSHOTS=docs .venv/bin/python -m pytest -q -k picture tests/test_demo.py
+	@SCREENSHOTS=docs .venv/bin/python -m pytest -q tests/test_demo.py tests/test_shared_pages.py \
+		-k "pictures_of_the_page or page_of_rendered_photos"
 
 # Tests that run side by side must not each take all cores: with a thread each they are done in half the time.
 test: install

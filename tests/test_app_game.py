@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import browsing
 import finished_run
@@ -156,10 +155,6 @@ def test_a_whole_game_by_mouse_by_keyboard_and_beyond_a_restart(root, browser):
         assert page.locator(".game .map .truth").count() == 1
         assert "1 photo played." in page.locator(".game .points").inner_text()
         assert page.evaluate("document.activeElement.className") == "verdict"
-        if os.environ.get("SCREENSHOTS"):
-            page.evaluate("window.scrollTo(0, 0)")
-            page.wait_for_timeout(400)
-            page.screenshot(path=str(Path(os.environ["SCREENSHOTS"]) / "game.png"))
     page.get_by_role("button", name="Next photo").click()
     page.get_by_text("The page gets no answer").wait_for()
     with serving(root, port):

@@ -508,17 +508,41 @@ def test_an_interrupt_ends_it(world):
     assert set((world / "temporary").iterdir()) == before
 
 
-def test_a_picture_of_the_page(world, chromium, tmp_path):
+def test_pictures_of_the_page(world, chromium, tmp_path):
     """Of rendered photos; kept in the folder that SCREENSHOTS names, for the README: see `make screenshots`."""
     kept = os.environ.get("SCREENSHOTS")
-    root, run = (paths.SOURCE, "toy-earth-multi") if kept else (world / "lab", "first")
+    stages = paths.SOURCE if kept else world / "lab"  # with the run of `make demo`, or one that knows nothing
+    album, root = tmp_path / "album", tmp_path / "root"
+    album.mkdir()
+    root.mkdir()
+    for stage in stages.iterdir():
+        if stage.is_dir() and stage.name != "06_demo":  # whose games are those of people
+            (root / stage.name).symlink_to(stage)
     for number, place_of in enumerate([(48.86, 2.35), (35.68, 139.77), (-33.92, 18.42), (40.71, -74.0)]):
-        (tmp_path / f"{number}.jpg").write_bytes(toy_earth.render_jpeg(f"street-{number}", *place_of))
+        (album / f"{number}.jpg").write_bytes(toy_earth.render_jpeg(f"street-{number}", *place_of))
+    run = "toy-earth-multi" if kept else "first"
+    pictures = {}
     with serving(world, "--run", run, root=root) as (address, *_), opened(chromium, address) as page:
-        place(page, *sorted(tmp_path.iterdir()))
+        place(page, *sorted(album.iterdir()))
         page.locator(".strip button").nth(1).click()
         page.wait_for_timeout(500)  # for the map to come to rest
-        picture = page.screenshot(full_page=True)
-    assert Image.open(io.BytesIO(picture)).width == 1280
-    if kept:
-        (paths.SOURCE / kept / "app-photos.png").write_bytes(picture)
+        pictures["app-photos.png"] = page.screenshot(full_page=True)
+        page.get_by_role("tab", name="Play against the model").click()
+        page.locator(".game .start").wait_for(state="visible")
+        if kept:
+            page.locator(".game .name").fill("somebody")
+            page.get_by_role("button", name="Play").click()
+            page.locator(".game .photo[src]").wait_for()
+            box = page.locator(".game .map").bounding_box()
+            page.mouse.click(box["x"] + 0.55 * box["width"], box["y"] + 0.3 * box["height"])
+            page.get_by_role("button", name="This is my answer").click()
+            page.locator(".game .result").wait_for(state="visible")
+            page.wait_for_timeout(500)
+        pictures["app-game.png"] = page.screenshot(full_page=True)
+        page.get_by_role("tab", name="Share").click()
+        page.wait_for_selector(".share[data-ready]")
+        assert page.locator("section.share").is_visible()
+    for name, picture in pictures.items():
+        assert Image.open(io.BytesIO(picture)).width == 1280
+        if kept:
+            (paths.SOURCE / kept / name).write_bytes(picture)

@@ -10,13 +10,15 @@ import re
 from pathlib import Path
 
 import browsing
+import gradio
 import numpy as np
 import pandas as pd
 import pytest
 from finished_run import HOSTILE
 from PIL import Image
 
-from helpers import data_lists, datasets, manifests, metrics, notebooks, paths, shared_pages, web_maps
+from helpers import app, data_lists, datasets, manifests, metrics, notebooks, paths, shared_pages, web_maps
+from helpers.app_share import Refusal, Share
 
 RUN, DATASET = "first", "holidays"
 SECRET = "Anna in her garden"
@@ -480,4 +482,26 @@ def test_the_notebook_makes_a_page_of_rendered_photos_from_an_evaluated_run(root
         if pictured:
             tab.wait_for_timeout(1000)
             Path(pictured).mkdir(parents=True, exist_ok=True)
-            tab.screenshot(path=Path(pictured) / "share.png", full_page=True)
+            tab.screenshot(path=Path(pictured) / "app-share.png", full_page=True)
+
+    with gradio.Blocks(analytics_enabled=False) as part:
+        Share().part()
+    address = app.serve(part, wait=False)
+    with browsing.chromium() as (browser, elsewhere):
+        tab = browser.new_page(viewport={"width": 360, "height": 740})
+        tab.goto(address)
+        tab.wait_for_selector(".share[data-ready]")
+        offered = tab.locator("[name=results] option").all_inner_texts()
+        assert [name.rpartition(" (")[0] for name in offered] == [f"{dataset}-multi on {dataset}"]
+        tab.get_by_label("Photos at most").fill("0")
+        tab.get_by_role("button", name="Make the page").click()
+        tab.get_by_text("a page has 1 to 1000 photos").wait_for()
+        tab.get_by_label("Photos at most").fill("3")
+        tab.get_by_role("button", name="Make the page").click()
+        tab.get_by_text("The page is there: 3 photos").wait_for(timeout=120_000)
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 360
+        tab.goto(tab.locator(".where code").inner_text())
+        assert tab.locator("#list button").count() == 3
+        assert elsewhere == []
+    part.close()
+    assert "no such results" in app.answering(Share().make, Refusal)({"name": "../..", "photos": 3})["error"]
