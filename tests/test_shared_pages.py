@@ -5,16 +5,20 @@ import hashlib
 import io
 import itertools
 import json
+import os
 import re
+from pathlib import Path
 
 import browsing
 import numpy as np
 import pandas as pd
 import pytest
 from finished_run import HOSTILE
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from helpers import metrics, shared_pages, web_maps
+from helpers import data_lists, datasets, manifests, metrics, notebooks, paths, shared_pages, web_maps
 
 RUN, DATASET = "first", "holidays"
 SECRET = "Anna in her garden"
@@ -131,6 +135,15 @@ def test_a_photo_that_is_not_that_of_the_list_is_not_shown_under_its_author(tmp_
     assert written.unread[shared_pages.CHANGED] == ["photo 08"]
 
 
+def test_missing_photos_are_said_and_changed_ones_refused(root, capsys):
+    _, rows = evaluated(root / "photos")
+    assert shared_pages.find_photos(rows, DATASET, str(root / "photos")) == root / "photos"
+    assert "1 of 24 photos of the list cannot be read" in capsys.readouterr().out
+    (root / "photos" / "anna-8.jpg").write_bytes(photo(99))
+    with pytest.raises(data_lists.ChangedPhoto, match="anna-8"):
+        shared_pages.find_photos(rows[rows["id"] != MISSING], DATASET, str(root / "photos"))
+
+
 def test_no_photo_at_all_is_an_error_that_names_the_remedy(tmp_path):
     predictions, rows = evaluated(tmp_path / "photos")
     found = shared_pages.drawn(predictions, rows, 300, seed=7)
@@ -180,6 +193,15 @@ def test_only_addresses_of_pages_become_links(url):
     assert shared_pages.link(url) == ""
 
 
+@given(st.text() | st.text().map("https://{}".format) | st.text().map("https://a.example/{}".format))
+def test_what_becomes_a_link_is_left_as_it_is(url):
+    assert shared_pages.link(url) in ("", url)
+    if shared_pages.link(url):
+        assert re.match(r"https?://[^\s/]", url, re.IGNORECASE)
+        assert url.isascii()
+        assert not re.search(r"[\s\x00-\x1f\x7f]", url)
+
+
 def test_numbers_of_the_summary_are_those_of_the_predictions(page):
     _, written, predictions = page
     readable = predictions[~predictions["id"].isin([CUT, MISSING])]
@@ -222,6 +244,19 @@ def opened(folder, anchor="", **context):
 
 def listed(tab):
     return [int(number) for number in tab.eval_on_selector_all("#list button", "all => all.map(b => b.dataset.number)")]
+
+
+def in_sight(tab, number):
+    """Whether a photo is where the list is scrolled to."""
+    top, bottom = tab.evaluate(
+        """number => {
+          const [item, list] = [`#list [data-number="${number}"]`, "#list"]
+            .map((selector) => document.querySelector(selector).getBoundingClientRect());
+          return [item.top - list.top, list.bottom - item.bottom];
+        }""",
+        int(number),
+    )
+    return top > -2 and bottom > -2
 
 
 def numbers(tab):
@@ -287,9 +322,11 @@ def test_the_keyboard_goes_from_photo_to_photo(page):
         assert tab.evaluate(focused) == 3
         assert tab.url.endswith("#photo-3")
         assert tab.locator("#list [aria-current]").get_attribute("data-number") == "3"
+        assert in_sight(tab, 3)
         assert "Photo 3: guess" in tab.locator("#told").text_content()
         tab.keyboard.press("End")
         assert tab.evaluate(focused) == 22
+        assert in_sight(tab, 22)
         assert tab.locator("#next").is_disabled()
         tab.keyboard.press("ArrowUp")
         assert tab.evaluate(focused) == 21
@@ -303,6 +340,7 @@ def test_a_chosen_photo_shows_its_guess_its_truth_and_its_owner(page):
     hostile = written.shown.set_index("id")["number"][f"z{HOSTILE[2]}"]
     with opened(folder, f"#photo-{hostile}") as tab:
         assert tab.locator("#chosen-title").inner_text() == f"Photo {hostile}"
+        assert in_sight(tab, hostile)
         row = written.shown.set_index("number").loc[hostile]
         about = tab.locator("#about").inner_text()
         assert row["guess"] in about
@@ -431,3 +469,35 @@ def test_a_thousand_photos_are_still_fluid(page, tmp_path):
         assert np.median([tab.evaluate(step) for _ in range(9)]) < 250  # ms; a few on a quiet machine
         # The copies of photos that are out of sight are not read.
         assert tab.evaluate("[...document.images].filter(image => image.complete).length") < 200
+
+
+def test_the_notebook_makes_a_page_of_rendered_photos_from_an_evaluated_run(root):
+    pictured = os.environ.get("SCREENSHOTS")  # a folder: then of more photos, for the picture that the README shows
+    dataset, count = "toy-earth-shared", 2400 if pictured else 60
+    made = datasets.make_list(dataset, photo_count=count, seed=7, validation_share=0.1, test_share=0.2)
+    data_lists.write(made.rows, made.header, paths.data_list(dataset))
+    most = {"coarse": count // 15, "middle": count // 20, "fine": count // 30}
+    sizes = {"min_photos": 1, **{f"max_photos_{name}": photos for name, photos in most.items()}}
+    notebooks.run("02_scenes/classify_scenes", {"dataset": dataset})
+    notebooks.run("03_partitioning/build_cells", {"dataset": dataset, **sizes})
+    learn = {"image_size": 112, "epochs": 12} if pictured else {"image_size": 32, "epochs": 1}
+    notebooks.run("04_training/train", {"dataset": dataset, **learn})
+    asked = {"dataset": dataset, "run": f"{dataset}-multi"}
+    notebooks.run("05_evaluation/evaluate", {**asked, "resamples": 20})
+    folder = notebooks.run("06_demo/share", {**asked, "most_photos": 150 if pictured else 5})
+
+    manifest = manifests.read(paths.page(asked["run"], dataset))
+    shown = pd.read_csv(folder / "photos.csv")
+    assert manifest["counts"]["photos shown"] == len(shown) == manifest["counts"]["photos drawn"]
+    assert manifest["counts"]["could not be read"] == {}
+    assert {file.name for file in (folder / "page").iterdir()} == {"index.html", "photos"}
+    text = (folder / "page" / "index.html").read_text(encoding="utf-8")
+    assert str(root) not in text
+    assert "These pictures are rendered, they are not photographs" in text
+    assert "attribution" not in told(folder / "page")["photos"][0]
+    with opened(folder / "page", f"#photo-{max(len(shown) // 5, 1)}", device_scale_factor=1) as tab:
+        assert "Rendered, not a photograph" in tab.locator("#owner").inner_text()
+        if pictured:
+            tab.wait_for_timeout(1000)
+            Path(pictured).mkdir(parents=True, exist_ok=True)
+            tab.screenshot(path=Path(pictured) / "share.png", full_page=True)

@@ -17,6 +17,7 @@
   const radius = (distance) => (distance === null ? "not known" : distance < 1 ? "less than 1 km" : km(distance));
   const what = rendered ? "pictures" : "photos";
   const file = (photo) => `photos/${photo.number}.jpg`;
+  const whole = (name) => name.replace(/\([^(]*\)$/, (degrees) => degrees.replaceAll(" ", "\u00a0")); // on one line
   const swatch = (band) => {
     const dot = made("span", "", "band");
     dot.style.background = bands[band].colour;
@@ -53,7 +54,7 @@
     const off = made("span", "", "off");
     off.append(swatch(photo.band), made("span", `${km(photo.km)} off`));
     const rest = [photo.scene, photo.sure && `${photo.sure} sure`, photo.radii[0] !== null && `50 % within ${radius(photo.radii[0])}, 90 % within ${radius(photo.radii[1])}`];
-    words.append(off, made("span", `Guess: ${photo.guessName}`), made("span", `Truth: ${photo.trueName}`), made("span", rest.filter(Boolean).join(" · "), "soft"));
+    words.append(off, made("span", `Guess: ${whole(photo.guessName)}`), made("span", `Truth: ${whole(photo.trueName)}`), made("span", rest.filter(Boolean).join(" · "), "soft"));
     button.append(image, words);
     button.addEventListener("click", ({ detail }) => {
       choose(photo);
