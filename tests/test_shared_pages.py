@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from finished_run import HOSTILE
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from helpers import app, data_lists, datasets, manifests, metrics, notebooks, paths, shared_pages, web_maps
@@ -135,6 +137,15 @@ def test_a_photo_that_is_not_that_of_the_list_is_not_shown_under_its_author(tmp_
     assert written.unread[shared_pages.CHANGED] == ["photo 08"]
 
 
+def test_missing_photos_are_said_and_changed_ones_refused(root, capsys):
+    _, rows = evaluated(root / "photos")
+    assert shared_pages.find_photos(rows, DATASET, str(root / "photos")) == root / "photos"
+    assert "1 of 24 photos of the list cannot be read" in capsys.readouterr().out
+    (root / "photos" / "anna-8.jpg").write_bytes(photo(99))
+    with pytest.raises(data_lists.ChangedPhoto, match="anna-8"):
+        shared_pages.find_photos(rows[rows["id"] != MISSING], DATASET, str(root / "photos"))
+
+
 def test_no_photo_at_all_is_an_error_that_names_the_remedy(tmp_path):
     predictions, rows = evaluated(tmp_path / "photos")
     found = shared_pages.drawn(predictions, rows, 300, seed=7)
@@ -182,6 +193,15 @@ def test_attribution_is_that_of_the_list_and_else_the_author(tmp_path):
 )
 def test_only_addresses_of_pages_become_links(url):
     assert shared_pages.link(url) == ""
+
+
+@given(st.text() | st.text().map("https://{}".format) | st.text().map("https://a.example/{}".format))
+def test_what_becomes_a_link_is_left_as_it_is(url):
+    assert shared_pages.link(url) in ("", url)
+    if shared_pages.link(url):
+        assert re.match(r"https?://[^\s/]", url, re.IGNORECASE)
+        assert url.isascii()
+        assert not re.search(r"[\s\x00-\x1f\x7f]", url)
 
 
 def test_numbers_of_the_summary_are_those_of_the_predictions(page):
@@ -458,7 +478,7 @@ def test_the_notebook_makes_a_page_of_rendered_photos_from_an_evaluated_run(root
     dataset, count = "toy-earth-shared", 2400 if pictured else 60
     made = datasets.make_list(dataset, photo_count=count, seed=7, validation_share=0.1, test_share=0.2)
     data_lists.write(made.rows, made.header, paths.data_list(dataset))
-    most = {"coarse": count // 20, "middle": count // 30, "fine": count // 60}
+    most = {"coarse": count // 15, "middle": count // 20, "fine": count // 30}
     sizes = {"min_photos": 1, **{f"max_photos_{name}": photos for name, photos in most.items()}}
     notebooks.run("02_scenes/classify_scenes", {"dataset": dataset})
     notebooks.run("03_partitioning/build_cells", {"dataset": dataset, **sizes})

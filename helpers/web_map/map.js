@@ -106,7 +106,7 @@
       const where = shown ? bounds(shown) : L.latLngBounds([]);
       world = start();
       const near = where.isValid() ? map.getBoundsZoom(where, false, L.point(56, 56)) : world;
-      if (near > world) map.fitBounds(where, { padding: [28, 28], maxZoom: world + 6, animate: false });
+      if (near > world + 0.3) map.fitBounds(where, { padding: [28, 28], maxZoom: world + 6, animate: false });
       else map.setView([0, 0], world, { animate: false });
       outline();
     };
