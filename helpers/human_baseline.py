@@ -199,7 +199,7 @@ def markdown(table: pd.DataFrame, players: int) -> str:
     """Table in Markdown of :func:`accuracy`: per cent with 95 % intervals, and the median distance."""
     caption = (
         "Per cent of the rounds, with 95 % intervals; models on the very same rounds. Distances are of rounds answered "
-        "with a place, countries of all on land, where a place stands for its own country. Intervals of all players "
+        "with a place, countries of all on land; there, a place stands for its own country. Intervals of all players "
         f"resample {how_resampled(players)}, those of one player authors of photos."
     )
     return _markdown(table.rename(columns={"who": "of"}), "who", {}, caption)
@@ -222,17 +222,20 @@ def differences_markdown(differences: pd.DataFrame, nearer: pd.DataFrame) -> str
 def _markdown(table: pd.DataFrame, of: str, first: Mapping[str, Mapping[tuple[Any, Any], str]], caption: str) -> str:
     """Figures in columns, after those that are written already; a row for whose rounds they are of, and of whom."""
     signed = "excludes_0" in table
-    headings = ("rounds of", of, "rounds", *first, *(f"{km:,} km" for km in metrics.THRESHOLDS_KM), "median km")
+    distances = (*(f"{km:,} km" for km in metrics.THRESHOLDS_KM), "median km")
+    countries = tuple(f"country top {most}" for most in games.TOP)
+    headings = ("rounds of", of, *first, "places", *distances, "on land", *countries)
     rows = []
     for (whose, who), part in table.groupby(["rounds_of", "of"], sort=False):
-        written = dict.fromkeys(FIGURES, "")
+        written, counts = dict.fromkeys(FIGURES, ""), dict.fromkeys(FIGURES, 0)
         for row in part.to_dict("records"):
             text = _written(row["value"], row["low"], row["high"], row["figure"], "+" if signed else "")
             value, space, interval = text.partition(" ")
             written[row["figure"]] = f"**{value}**{space}{interval}" if row.get("excludes_0") else text
-        before = [column.get((whose, who), "") for column in first.values()]
-        rows.append((str(whose), str(who), f"{part['rounds'].max():,}", *before, *written.values()))
-    headings += tuple(f"country top {most}" for most in games.TOP)
+            counts[row["figure"]] = row["rounds"]
+        cells = [f"{counts['median_km']:,}", *(written[name] for name in FIGURES[: len(distances)])]
+        cells += [f"{counts[COUNTRIES[0]]:,}", *(written[name] for name in COUNTRIES)]
+        rows.append((str(whose), str(who), *(column.get((whose, who), "") for column in first.values()), *cells))
     return run_results.Table(headings, rows, caption, names=2).markdown() + "\n"
 
 

@@ -1490,6 +1490,8 @@ def human_baseline_plot(table: pd.DataFrame, title: str = "", *, width: float = 
     figure, panels = plt.subplots(
         *shape, figsize=(width, height), sharey=True, squeeze=False, layout="constrained", gridspec_kw=ratios
     )
+    shares = table[table["figure"] != "median_km"]
+    highest = float(np.nanmax(shares[["value", "high"]].to_numpy(dtype=np.float64)))
     for axes, (heading, figures) in zip(panels.ravel(), drawn.items(), strict=True):
         for number, name in enumerate(who):
             color, marker = PALETTE[number % len(PALETTE)], _MARKERS[number % len(_MARKERS)]
@@ -1507,8 +1509,8 @@ def human_baseline_plot(table: pd.DataFrame, title: str = "", *, width: float = 
         axes.set_xticks(range(len(figures)), list(figures.values()))
         axes.set_xlim(-0.5, len(figures) - 0.5)
         axes.grid(visible=False, axis="x")
-        axes.set_ylim(0, 100)
-        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.set_ylim(0, min(100, max(105 * highest, 1)))
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
     entries = [
         Line2D(
             *([], []),

@@ -114,6 +114,20 @@ def test_people_are_compared_with_models_on_the_same_rounds(rows):
     assert one(nearer, rounds_of="all players", model="better")["nearer"] == 0
 
 
+def test_tables_tell_how_many_rounds_each_figure_is_of(rows):
+    plays("ann", rows, degrees=1.0, most=6)
+    plays("ann", rows)
+    baseline = human_baseline.gathered(DATASET)
+    table = human_baseline.markdown(human_baseline.accuracy(baseline, 20, seed=7), 1).splitlines()
+    cells = dict(zip(table[0].split(" | "), table[2].split(" | "), strict=True))
+    assert (cells["places"], cells["on land"], cells["200 km"]) == ("6", "11", "100.0 [100.0, 100.0]")
+    compared = human_baseline.differences_markdown(
+        human_baseline.differences(baseline, 20, seed=7), human_baseline.nearer(baseline, 20, seed=7)
+    ).splitlines()
+    cells = dict(zip(compared[0].split(" | "), compared[2].split(" | "), strict=True))
+    assert (cells["nearer"], cells["median km"]) == ("100.0 [100.0, 100.0]", "**-111** [-111, -111]")
+
+
 def test_equally_near_counts_half(rows):
     plays("ann", rows, degrees=2.0)
     baseline = human_baseline.gathered(DATASET)
