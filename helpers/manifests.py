@@ -22,6 +22,7 @@ from typing import Any
 
 from helpers import paths
 
+_SOURCES = (".py", ".html", ".css", ".js")
 _LIBRARIES = ("numpy", "pandas", "pillow", "torch", "torchvision", "s2sphere", "geopandas")
 
 
@@ -160,7 +161,8 @@ def fingerprint(path: Path) -> str:
 def code_version(notebook: str) -> dict[str, str]:
     """Commit of the checkout, and one hash over the sources of `helpers` and the notebook."""
     digest = hashlib.sha256()
-    for source in [*sorted((paths.SOURCE / "helpers").rglob("*.py")), paths.notebook(notebook)]:
+    sources = [file for file in (paths.SOURCE / "helpers").rglob("*") if file.suffix in _SOURCES]
+    for source in [*sorted(sources), paths.notebook(notebook)]:
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
     git = ["git", "-C", str(paths.SOURCE), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
