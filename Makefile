@@ -51,7 +51,8 @@ screenshots: demo
 
 # Tests that run side by side must not each take all cores: with a thread each they are done in half the time.
 test: install
-	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m "not alone"
+	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile \
+		--no-loadscope-reorder -m "not alone"
 	@.venv/bin/python -m pytest -m alone
 
 lint: install

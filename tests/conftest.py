@@ -48,6 +48,11 @@ def shared() -> Path:
     return SHARED
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the file that takes longest begin first: side by side, the others are done meanwhile."""
+    items.sort(key=lambda item: item.path.name != "test_line.py")
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Root with `toy-earth-tiny`: its photos, list, classes and scenes, made by calls instead of notebooks."""
