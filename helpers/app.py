@@ -8,6 +8,7 @@ nothing but what the page needs, so that Gradio's own routes to files, to other 
 import functools
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Awaitable, Callable, MutableMapping
 from importlib import resources
@@ -35,12 +36,13 @@ except ModuleNotFoundError as error:
 MOST_BYTES = 64 * 2**20
 """Of a request: a photo, a third larger than its file, and little beside."""
 TITLE = "Photo geolocation lab"
-HOSTS = ("127.0.0.1", "localhost")
+ADDRESS = "127.0.0.1"
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+_HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?")
 _NEEDED = re.compile(
     r"/(config|theme\.css|favicon\.ico|manifest\.json|assets/[\w./-]+|static/[\w./-]+)?"
     r"|/gradio_api/(info|startup-events|component_server|heartbeat/\w+|queue/(join|data|status))/?"
@@ -105,7 +107,7 @@ def _refusal(scope: Message) -> tuple[int, str] | None:
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
     if scope["type"] != "http":
         return 403, "not here"
-    if headers.get("host", "").rpartition(":")[0] not in HOSTS:
+    if not _HOST.fullmatch(headers.get("host", "")):
         return 403, "this page is for the machine that it runs on"
     by_another_page = headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
     if by_another_page and (scope["method"], scope["path"]) != ("GET", "/"):  # a link to the page may stand anywhere
@@ -126,6 +128,26 @@ async def _refuse(send: Send, status: int, reason: str) -> None:
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def ask_nobody_else() -> None:
+    """Let this process connect to no other machine from now on; it cannot be taken back.
+
+    Whatever would fetch something, such as weights or photos that a list has addresses of, gets a ``PermissionError``.
+    """
+    sys.addaudithook(_refuse_other_machines)
+
+
+def _refuse_other_machines(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "socket.connect":
+        host = arguments[1][0] if isinstance(arguments[1], tuple) else ""  # else a socket of this machine's files
+    elif event == "socket.getaddrinfo":
+        host = arguments[0] or ""
+    else:
+        return
+    name = host.decode() if isinstance(host, bytes) else str(host)
+    if name not in ("", "localhost", "::1", "0.0.0.0", "::") and not name.startswith("127."):
+        raise PermissionError(f"this page asks no other machine, and {name} is one: get what is missing beforehand")
 
 
 def part(name: str, *functions: Callable[..., Any]) -> gradio.HTML:
@@ -151,10 +173,13 @@ def answering(function: Callable[[Any], Any], refusal: type[Exception]) -> Calla
 
     @functools.wraps(function)
     def answer(asked: Any) -> Any:
+        if not isinstance(asked, dict):
+            return {"error": "This is no request of this page: reload it."}
         try:
             return function(asked)
         except refusal as error:
-            return {"error": str(error)}
+            words = str(error)
+            return {"error": words[:1].upper() + words[1:]}
 
     return answer
 
@@ -177,7 +202,7 @@ def serve(page: gradio.Blocks, port: int = 0, *, wait: bool = True) -> str:
     """
     page.queue(max_size=16, api_open=False)
     _, address, _ = page.launch(
-        server_name=HOSTS[0],
+        server_name=ADDRESS,
         server_port=port or None,
         app_kwargs={"middleware": [Middleware(Guard)], "docs_url": None, "redoc_url": None, "openapi_url": None},
         head=f"{web_maps.head()}<style>{_STYLE}</style>",
@@ -185,6 +210,7 @@ def serve(page: gradio.Blocks, port: int = 0, *, wait: bool = True) -> str:
         footer_links=[],
         enable_monitoring=False,
         inbrowser=False,
+        inline=False,
         mcp_server=False,
         prevent_thread_lock=True,
         pwa=False,

@@ -59,17 +59,9 @@ def part(run: str, place: Place) -> app.gradio.HTML:
         If there is no such run.
     """
     game = Game(run, place)
-
-    def start(request: Any) -> dict[str, Any]:
-        return _answered(game.start, request)
-
-    def ask(request: Any) -> dict[str, Any]:
-        return _answered(game.ask, request)
-
-    def answer(request: Any) -> dict[str, Any]:
-        return _answered(game.answer, request)
-
-    return app.part("game", start, ask, answer)
+    return app.part(
+        "game", *(app.answering(function, games.Refused) for function in (game.start, game.ask, game.answer))
+    )
 
 
 class Game:
@@ -77,12 +69,13 @@ class Game:
 
     def __init__(self, run: str, place: Place) -> None:
         found = run_folders.find(run)
-        self.run = run_folders.name(run)
+        self.given, self.run = run, run_folders.name(run)
         self.weights = [folder / run_folders.MODEL for folders in found.folders.values() for folder in folders]
         self.settings = json.loads((self.weights[0].parent / "config.json").read_text(encoding="utf-8"))
         self.place = place
         self._lists: dict[str, tuple[int, pd.DataFrame]] = {}
-        self._guesses: dict[str, tuple[int, pd.DataFrame | None]] = {}
+        self._guesses: dict[str, tuple[tuple[int, str], pd.DataFrame | None]] = {}
+        self._unshown: set[str] = set()  # ids of photos that cannot be shown, or not be placed by the run
         self._one_at_a_time = threading.Lock()
 
     def start(self, _: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,15 +96,17 @@ class Game:
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Round of a ``player`` on a ``dataset``: its number and ``picture``; or that all ``done``."""
         player, rows = games.checked_player(request.get("player", "")), self._test_photos(_text(request, "dataset"))
-        asked = games.ask(player, rows, self.run, int(self.settings["image_size"]))
-        told = {"player": player, "points": self._points(player, rows)}
-        if asked is None:
-            return {**told, "done": f"You have seen all {len(rows):,} test photos of {rows.attrs['dataset']}."}
-        data = self._data(rows, asked)
-        try:
-            picture = _picture(data, asked.image_size)
-        except photos.PhotoError:
-            raise _broken(f"This photo of {asked.dataset} cannot be shown") from None
+        while True:
+            asked = games.ask(player, rows, self.run, int(self.settings["image_size"]), without=self._unshown)
+            told = {"player": player, "points": self._points(player, rows)}
+            if asked is None:
+                return {**told, "done": self._done(rows)}
+            try:
+                picture = self._picture(rows, asked)
+                break
+            except games.Refused:  # the reason is in the log
+                self._unshown.add(asked.photo)
+                games.drop(asked.number)
         heading = f"Photo {len(games.of_player(player, asked.dataset)):,}: where was it taken?"
         shown = f"Shown as the model sees it, {asked.image_size} pixels on its shorter side."
         return {**told, "round": asked.number, "heading": heading, "picture": picture, "shown": shown}
@@ -125,12 +120,28 @@ class Game:
         asked = games.find(number, player)
         rows = self._test_photos(asked.dataset)
         if asked.photo not in set(rows["id"]):
-            raise games.Refused("the list of photos has changed since: go on with the next photo")
+            raise games.Refused("the list of photos has changed since: press Change, then Play")
         guess = self._guess(rows, asked)
         where = (float(guess["latitude"]), float(guess["longitude"]))
         stored = games.answer(number, player, place=place, countries=countries, model=where)
+        if stored.model_latitude is not None:  # what was told with the first answer
+            guess = guess.where(~guess.index.isin(_GUESS[:2]), pd.Series(stored[-2:], _GUESS[:2]))
         row = games.scored(pd.DataFrame([stored], columns=list(games.Round._fields)), rows).iloc[0]
         return {**_result(row, guess), "points": self._points(player, rows)}
+
+    def _picture(self, rows: pd.DataFrame, asked: games.Round) -> str:
+        """The photo of a round as the page shows it, once the run is known to place it too."""
+        self._guess(rows, asked)
+        try:
+            return _picture(self._data(rows, asked), asked.image_size)
+        except photos.PhotoError:
+            raise _broken(f"This photo of {asked.dataset} cannot be shown") from None
+
+    def _done(self, rows: pd.DataFrame) -> str:
+        """What is said when there is no photo more."""
+        lost = len(self._unshown.intersection(rows["id"]))
+        left = f" {lost:,} cannot be shown: whoever runs this page finds the reason in its log." if lost else ""
+        return f"You have seen all {len(rows) - lost:,} test photos of {rows.attrs['dataset']}.{left}"
 
     def _count(self, dataset: str) -> int:
         try:
@@ -163,6 +174,8 @@ class Game:
                 except photos.PhotoError:
                     data = b""
                 if hashlib.sha256(data).hexdigest() != row["sha256"].iloc[0]:
+                    if not data_lists.has_rendered_photos(asked.dataset):  # it would be fetched, from another machine
+                        raise ValueError(f"photo {path!r} is missing or changed: fetch it with 01_data/download.ipynb")
                     data = photos.read_bytes(photo_stores.open_store(fetch.ensure(row, asked.dataset, own_root)), path)
             except (OSError, ValueError):
                 raise _broken(f"This photo of {asked.dataset} cannot be shown") from None
@@ -173,7 +186,11 @@ class Game:
         known = self._evaluated(asked.dataset)
         if known is not None and asked.photo in known.index:
             return known[known.index == asked.photo].iloc[0]
-        guess = self.place("photo", self._data(rows, asked))
+        data = self._data(rows, asked)
+        try:
+            guess = self.place("photo", data)
+        except (ValueError, OSError):
+            raise _broken("The model cannot be asked") from None
         if guess["error"]:
             print(f"{self.run} cannot place {asked.photo!r}: {guess['error']}", file=sys.stderr, flush=True)
             raise games.Refused(
@@ -185,21 +202,25 @@ class Game:
         """Guesses of the run for a list, by photo; None where there are none of these very weights and this list."""
         folder = paths.results(self.run, dataset)
         try:
-            changed = (folder / "manifest.json").stat().st_mtime_ns
-        except FileNotFoundError:
+            calibration = run_folders.find(self.given).calibration
+            fitted = manifests.fingerprint(calibration) if calibration else ""
+            changed = (folder / "manifest.json").stat().st_mtime_ns, fitted
+        except OSError:
             return None
-        if self._guesses.get(dataset, (0,))[0] != changed:
-            self._guesses[dataset] = (changed, self._read_guesses(dataset))
+        if self._guesses.get(dataset, (None,))[0] != changed:
+            self._guesses[dataset] = (changed, self._read_guesses(dataset, fitted))
         return self._guesses[dataset][1]
 
-    def _read_guesses(self, dataset: str) -> pd.DataFrame | None:
+    def _read_guesses(self, dataset: str, calibration: str) -> pd.DataFrame | None:
+        """Guesses as the page would make them: of other fusions, or another calibration, none."""
         folder = paths.results(self.run, dataset)
         files = {f"run {file.parent.name}": file for file in self.weights} | {"data list": paths.data_list(dataset)}
         try:
             manifest = manifests.read(folder)
             recorded = manifest["inputs"]
             same = all(recorded[name]["sha256"] == manifests.fingerprint(file) for name, file in files.items())
-            if not same:
+            fitted = recorded.get("calibration", {}).get("sha256", "")
+            if not same or fitted != calibration or manifest["parameters"]["fusion"] != "auto":
                 return None
             table = pd.read_parquet(folder / "predictions.parquet").set_index("id")
             names = {f"predicted_{name}": name for name in ("latitude", "longitude")}
@@ -232,9 +253,8 @@ def points(scored: pd.DataFrame) -> str:
     distance = scored["distance_km"].dropna()
     if len(distance):
         nearer = int((distance < scored["model_distance_km"].loc[distance.index]).sum())
-        told.append(
-            f"Median distance {_far(float(distance.median()))}, nearer than the model in {nearer} of {len(distance)}."
-        )
+        median = maps.in_km(float(distance.median()))
+        told.append(f"Median distance {median}, nearer than the model in {nearer} of {len(distance)}.")
     on_land = scored["top_1"].dropna()
     if len(on_land):
         told.append(f"Right country in {int(on_land.sum())} of {len(on_land)}.")
@@ -249,14 +269,15 @@ def _result(row: pd.Series, guess: pd.Series) -> dict[str, Any]:
     lines = [f"Taken in {truth}." if row["true_country"] else f"Taken {truth}."]
     if np.isfinite(row["distance_km"]):
         own = _named(row["latitude"], row["longitude"])
-        nearer = "You were" if row["distance_km"] < model_km else "The model was"
-        heading = f"{nearer} nearer: {_far(min(row['distance_km'], model_km))} away"
-        lines.append(f"You: {_far(row['distance_km'])} away, {own}.")
+        nearer = "You were nearer" if row["distance_km"] < model_km else "The model was nearer"
+        nearer = "You were as near as the model" if row["distance_km"] == model_km else nearer
+        heading = f"{nearer}: {maps.in_km(min(row['distance_km'], model_km))} away"
+        lines.append(f"You: {maps.in_km(row['distance_km'])} away, {own}.")
     else:
         names = [places.countries()["name"][code] for code in row["countries"].split()]
         heading = _of_countries(row)
         lines.append(f"You: {', '.join(names)}.")
-    lines.append(f"The model: {_far(model_km)} away, {model}.")
+    lines.append(f"The model: {maps.in_km(model_km)} away, {model}.")
     if not row["true_country"]:
         lines.append("At sea there is no country, so this photo does not count for countries.")
     else:
@@ -267,7 +288,7 @@ def _result(row: pd.Series, guess: pd.Series) -> dict[str, Any]:
             f"The model: {right[int(model_country == row['true_country'])]}."
         )
     if np.isfinite(guess["radius_90_km"]):
-        radii = [_far(float(guess[f"radius_{percent}_km"])) for percent in (50, 90)]
+        radii = [maps.in_km(float(guess[f"radius_{percent}_km"])) for percent in (50, 90)]
         warned = "" if guess["calibrated"] else " It is not calibrated: such circles promise too much."
         lines.append(f"The model said: within {radii[0]} with a probability of 50 %, {radii[1]} with 90 %.{warned}")
     return {"heading": heading, "lines": lines, "layers": _layers(row, guess, truth, own, model)}
@@ -320,30 +341,6 @@ def _named(latitude: float, longitude: float) -> str:
     number = places.locate([latitude], [longitude])[0]
     region = "" if number == places.NOWHERE else str(places.regions()["region"].iloc[number])
     return maps.place_name(latitude, longitude, "", region)
-
-
-def _far(distance_km: float) -> str:
-    """A distance in words.
-
-    Examples
-    --------
-    >>> _far(0.3), _far(3.14159), _far(9711.7)
-    ('less than 1 km', '3.1 km', '9,712 km')
-    """
-    if distance_km < 1:
-        return "less than 1 km"
-    return f"{distance_km:.1f} km" if distance_km < 9.95 else f"{distance_km:,.0f} km"
-
-
-def _answered(function: Callable[[Mapping[str, Any]], dict[str, Any]], request: Any) -> dict[str, Any]:
-    """Answer a request; what a player can mend comes back as the ``error``."""
-    try:
-        if not isinstance(request, dict):
-            raise games.Refused("this is no request of this page: reload it")
-        return function(request)
-    except games.Refused as error:
-        words = str(error)
-        return {"error": words[:1].upper() + words[1:]}
 
 
 def _text(request: Mapping[str, Any], name: str) -> str:

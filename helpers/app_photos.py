@@ -4,7 +4,6 @@ A photo comes with the question, is in memory until it is answered, and is kept 
 """
 
 import base64
-import binascii
 import io
 import threading
 from collections.abc import Iterator, Mapping
@@ -40,7 +39,7 @@ from helpers.placing import Placer
 
 WAITING = 8
 """Questions that may wait for one another; one more is refused."""
-_PLACERS = 2  # in memory: a network, and the one that it is compared with
+_PLACERS = 3  # in memory: that of the page, and two to compare it with
 _LONGEST_NAME = 120
 _PREVIEW = 384  # pixels, of the shorter side: sharp at the size that a page shows, and no more
 _LONGEST_PREVIEW = 3  # times as long as wide
@@ -64,7 +63,8 @@ class Photos:
 
     def __init__(self, run: str) -> None:
         self.run = run
-        self.placers: dict[str, Placer] = {}
+        self.placers: dict[str, tuple[tuple[int, ...], Placer]] = {}
+        """By run, with the times of its files: one that is trained or calibrated anew is read anew."""
         self._turn = threading.Lock()
         self._room = threading.BoundedSemaphore(WAITING)
 
@@ -80,20 +80,18 @@ class Photos:
 
     def levels(self, asked: Asked) -> Told:
         """Levels that a run can answer at, the best founded first."""
-        with self._one_at_a_time():
-            placer = self._placer(asked)
+        with self._asked(asked) as (placer, _, _):
+            pass
         return {"levels": list(reversed(_models(placer))), "remark": placer.remark}
 
     def place(self, asked: Asked) -> Told:
         """Say where a photo was taken: ``name, data`` (base64), ``run, level, crops``."""
         name, data = _photo(asked)
-        with self._one_at_a_time():
-            placer = self._placer(asked)
-            level, crops = _level(placer, asked), _crops(asked)
-            given = given_photos.of_bytes({name: data})
-            found = placer(given, distributions=True, level=level, crops=crops)
-        row = found.table.iloc[0]
-        files = {"csv": prediction_files.as_csv(found.table), "geojson": prediction_files.as_geojson(found.table)}
+        with self._asked(asked) as (placer, level, crops):
+            found = placer(given_photos.of_bytes({name: data}), distributions=True, level=level, crops=crops)
+            row = found.table.iloc[0]
+            preview = "" if row["error"] else _preview(data, name)
+        files = {form[1:]: prediction_files.as_text(found.table, form) for form in (".csv", ".geojson")}
         if row["error"]:
             return {"error": str(row["error"]), **files}
         classes = _classes(placer, str(row["scene"]), level)
@@ -104,22 +102,19 @@ class Photos:
             "layers": shown,
             "place": _named(row),
             "sure": _sureness(row),
-            "calibrated": bool(row["calibrated"]),
-            "remark": "" if row["calibrated"] else placer.remark or _UNFITTED,
+            "remark": placer.remark_on(str(row["scene"]), level, crops) if np.isfinite(row["radius_90_km"]) else "",
             "scene": str(row["scene"]),
             "places": web_maps.likeliest(row),
             "truth": _truth(data, name, row),
-            "preview": _preview(data, name),
+            "preview": preview,
             **files,
         }
 
     def explain(self, asked: Asked) -> Told:
         """Show what in a photo speaks for the place: as :meth:`place` is asked."""
         name, data = _photo(asked)
-        with self._one_at_a_time():
-            placer = self._placer(asked)
-            level, crops = _level(placer, asked), _crops(asked)
-            given = given_photos.of_bytes({name: data})
+        given = given_photos.of_bytes({name: data})
+        with self._asked(asked) as (placer, level, crops):
             row = placer(given, level=level, crops=crops).table.iloc[0]
             if row["error"]:
                 return {"error": str(row["error"])}
@@ -128,16 +123,18 @@ class Photos:
 
     def guess(self, name: str, data: bytes) -> pd.Series:
         """Where the run of the page takes a photo to have been taken: a row of `placing.Predictions.table`."""
-        with self._one_at_a_time():
+        with self._turn:
             return self._placer({})(given_photos.of_bytes({name: data})).table.iloc[0]
 
     @contextmanager
-    def _one_at_a_time(self) -> Iterator[None]:
+    def _asked(self, asked: Asked) -> Iterator[tuple[Placer, str, int]]:
+        """What a question is answered by, with its level and its crops, once it is its turn."""
         if not self._room.acquire(blocking=False):
             raise Refusal("too many photos are waiting already: try again in a moment")
         try:
             with self._turn:
-                yield
+                placer = self._placer(asked)
+                yield placer, _level(placer, asked), _crops(asked)
         finally:
             self._room.release()
 
@@ -145,17 +142,23 @@ class Photos:
         run = asked.get("run") or self.run
         if run != self.run and run not in run_folders.there():  # a name from the list, never a path
             raise Refusal("there is no such run any more: reload the page")
-        if run not in self.placers:
-            while len(self.placers) >= _PLACERS:
-                self.placers.pop(next(iter(self.placers)))
-            try:
-                self.placers[run] = placing.ready(run_folders.find(run))
-            except (ValueError, OSError) as error:
-                raise Refusal(f"the run {run} cannot be used here: {error}") from error
-        return self.placers[run]
+        try:
+            found = run_folders.find(run)
+            times = _times(found)
+            if self.placers.get(run, ((), None))[0] != times:
+                self.placers.pop(run, None)
+                self.placers[run] = times, placing.ready(found)
+        except (ValueError, OSError) as error:
+            raise Refusal(f"the run {run} cannot be used here: {error}") from error
+        self.placers[run] = self.placers.pop(run)  # the last that was asked is the last to go
+        for other in [name for name in self.placers if name != self.run][: max(0, len(self.placers) - _PLACERS)]:
+            del self.placers[other]
+        return self.placers[run][1]
 
 
-_UNFITTED = "they are fitted for the best founded level with five crops: choose these"
+def _times(found: run_folders.Found) -> tuple[int, ...]:
+    files = [folder / run_folders.MODEL for folders in found.folders.values() for folder in folders]
+    return tuple(file.stat().st_mtime_ns for file in [*files, *([found.calibration] if found.calibration else [])])
 
 
 def _photo(asked: Asked) -> tuple[str, bytes]:
@@ -168,7 +171,7 @@ def _photo(asked: Asked) -> tuple[str, bytes]:
         whole = whole[:_LONGEST_NAME] + "…"
     try:
         return whole or "photo", base64.b64decode(data, validate=True)
-    except binascii.Error:
+    except ValueError:
         raise Refusal("the photo came damaged: reload the page") from None
 
 
@@ -232,10 +235,14 @@ def _truth(data: bytes, name: str, row: pd.Series) -> Told | None:
 
 
 def _preview(data: bytes, name: str) -> str:
-    """A small copy of the photo without anything but its pixels."""
-    photo = photos.resize(photos.decode(data, name, _PREVIEW), _PREVIEW).permute(1, 2, 0).numpy()
-    longest = _LONGEST_PREVIEW * _PREVIEW
-    return _data_uri(Image.fromarray(photo[:longest, :longest]))
+    """A small copy of the photo without anything but its pixels; of a panorama the middle."""
+    photo = photos.decode(data, name, _PREVIEW)
+    if min(photo.shape[1:]) > _PREVIEW:
+        photo = photos.resize(photo, _PREVIEW)
+    high, wide = photo.shape[1:]
+    most = _LONGEST_PREVIEW * min(high, wide)
+    top, left = (max(0, (side - most) // 2) for side in (high, wide))
+    return _data_uri(Image.fromarray(photo[:, top : top + most, left : left + most].permute(1, 2, 0).numpy()))
 
 
 def _data_uri(image: Image.Image) -> str:

@@ -2,12 +2,13 @@
 
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import gradio
-import pandas as pd
+import pyarrow.parquet as pq
 
-from helpers import app, manifests, notebooks, paths, shared_pages
+from helpers import app, data_lists, fetch, manifests, notebooks, paths, photo_stores, shared_pages
 
 MOST_PHOTOS = 1000
 _RESULTS = "predictions.parquet"
@@ -30,7 +31,8 @@ class Share:
     def evaluated(self, _: Mapping[str, Any]) -> dict[str, Any]:
         """Runs with the datasets that they were evaluated on, the newest first: ``run, dataset, name, photos``."""
         files = sorted((paths.root() / "05_evaluation" / "results").glob(f"*/*/{_RESULTS}"), key=_age)
-        return {"evaluated": [_described(file.parent) for file in files], "most": MOST_PHOTOS}
+        described = [_described(file.parent) for file in files]
+        return {"evaluated": [each for each in described if each], "most": MOST_PHOTOS}
 
     def make(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """Make the page of one of them with at most ``photos``, and tell where its folder is."""
@@ -43,10 +45,14 @@ class Share:
         if not self._turn.acquire(blocking=False):
             raise Refusal("a page is being made already: wait for it")
         try:
+            _refuse_absent_photos(chosen)
             given = {name: chosen[name] for name in ("run", "dataset", "photo_root")} | {"most_photos": photos}
             folder = notebooks.run("06_demo/share", given)
+        except Refusal:
+            raise
         except Exception as error:  # of the notebook, which is told by papermill with all its cells
-            raise Refusal(f"the page was not made: {str(error).strip().splitlines()[-1]}") from error
+            told = str(error).strip() or type(error).__name__
+            raise Refusal(f"the page was not made: {told.splitlines()[-1]}") from error
         finally:
             self._turn.release()
         shown = manifests.read(folder)["counts"]
@@ -59,13 +65,29 @@ class Share:
         }
 
 
-def _age(file: Any) -> float:
+def _age(file: Path) -> float:
     return -float(file.stat().st_mtime)
 
 
-def _described(folder: Any) -> dict[str, Any]:
-    parameters = manifests.read(folder)["parameters"]
-    run, dataset = parameters["run"], parameters["dataset"]
-    photos = len(pd.read_parquet(folder / _RESULTS, columns=["id"]))
-    root = parameters.get("photo_root", "")
+def _described(folder: Path) -> dict[str, Any]:
+    """Results that a page can be made of; nothing for those that are not whole."""
+    try:
+        parameters = manifests.read(folder)["parameters"]
+        run, dataset, root = (parameters[name] for name in ("run", "dataset", "photo_root"))
+        photos = pq.read_metadata(folder / _RESULTS).num_rows
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
     return {"run": run, "dataset": dataset, "photo_root": root, "name": f"{run} on {dataset}", "photos": photos}
+
+
+def _refuse_absent_photos(chosen: Mapping[str, Any]) -> None:
+    """The notebook would fetch them from where the list has them from, and the page asks no other machine."""
+    dataset, root = chosen["dataset"], chosen["photo_root"]
+    if data_lists.has_rendered_photos(dataset):
+        return
+    rows = data_lists.read(dataset)
+    test = rows.loc[rows["split"] == "test", "path"]
+    there = set(photo_stores.open_store(fetch.photo_folder(dataset, root)).names())
+    absent = int((~test.isin(there)).sum())
+    if absent:
+        raise Refusal(f"{absent} photos are not on this machine: 06_demo/share.ipynb fetches those that can be fetched")

@@ -23,7 +23,7 @@ def page(run: str) -> gradio.Blocks:
         gradio.HTML(f"<h1>{app.TITLE}</h1>", js_on_load=None)
         with gradio.Tab("Where is this?"):
             photos.part()
-        with gradio.Tab("Play against the model"):
+        with gradio.Tab("Play"):
             app_game.part(run, photos.guess)
         with gradio.Tab("Share"):
             Share().part()
@@ -49,6 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         run = asked.run or usual_run()
         run_folders.find(run)
+        app.ask_nobody_else()
         app.serve(page(run), asked.port)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")

@@ -9,7 +9,7 @@ import hashlib
 import sqlite3
 import time
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -57,6 +57,8 @@ _SCHEMA = (
 )
 _VISIBLE = "LNPS"  # letters, numbers, punctuation, symbols
 _HIDDEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")  # what controls how text is shown, and what is none
+ALL_PLAYERS = "all players"
+"""What tables call them together, so no player is called so."""
 _JOINERS = "\u200c\u200d"  # invisible, but Persian and many Indian names are spelt with them
 
 
@@ -120,6 +122,8 @@ def checked_player(name: str) -> str:
         raise Refused(f"a name is one line of letters, numbers and signs: leave out {hidden[0]!a}")
     if not 1 <= len(trimmed) <= LONGEST_NAME or not any(kind[0] in _VISIBLE for kind in kinds):
         raise Refused(f"a name has 1 to {LONGEST_NAME} characters, and something to be seen: type another")
+    if trimmed.casefold() == ALL_PLAYERS:
+        raise Refused(f"tables call everybody {ALL_PLAYERS!r}: type another name")
     return trimmed
 
 
@@ -143,7 +147,15 @@ def checked_place(latitude: Any, longitude: Any) -> tuple[float, float]:
     return float(latitude), float(longitude)
 
 
-def ask(player: str, photos: pd.DataFrame, run: str, image_size: int, *, seed: int = SEED) -> Round | None:
+def ask(
+    player: str,
+    photos: pd.DataFrame,
+    run: str,
+    image_size: int,
+    *,
+    seed: int = SEED,
+    without: Collection[str] = (),
+) -> Round | None:
     """Round that a player is to answer: the pending one, else a new one with the next photo.
 
     Parameters
@@ -158,6 +170,8 @@ def ask(player: str, photos: pd.DataFrame, run: str, image_size: int, *, seed: i
         Pixels of the shorter side that a new photo is shown with.
     seed : int
         With the dataset and the player, it decides the order of the photos.
+    without : collection of str
+        Ids of photos that cannot be shown.
 
     Returns
     -------
@@ -180,7 +194,7 @@ def ask(player: str, photos: pd.DataFrame, run: str, image_size: int, *, seed: i
         if row:
             return Round(*row)
         seen = "SELECT photo FROM rounds WHERE player = ? AND photos_of = ?"
-        played = {photo for (photo,) in database.execute(seen, (player, photos_of))}
+        played = set(without) | {photo for (photo,) in database.execute(seen, (player, photos_of))}
         order = _order(len(ids), seed, dataset, player)
         photo = next((ids[number] for number in order if ids[number] not in played), None)
         if photo is None:
@@ -191,6 +205,12 @@ def ask(player: str, photos: pd.DataFrame, run: str, image_size: int, *, seed: i
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
         )
         return _found(database, database.execute(insert, known).lastrowid or 0, player)
+
+
+def drop(number: int) -> None:
+    """Forget a round that was not answered, because its photo cannot be shown."""
+    with _opened() as database, _transaction(database):
+        database.execute("DELETE FROM rounds WHERE number = ? AND answered = ''", (number,))
 
 
 def find(number: int, player: str) -> Round:

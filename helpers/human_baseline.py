@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from helpers import bootstrap, data_lists, games, metrics, notebooks, paper_rows, paths, places, run_results
 
-PEOPLE, ALL_PLAYERS = "people", "all players"
+PEOPLE, ALL_PLAYERS = "people", games.ALL_PLAYERS
 FEWEST_PLAYERS = 5
 """Of fewer, resampling says next to nothing about others: only authors are resampled then."""
 COUNTRIES = tuple(f"top_{most}" for most in games.TOP)

@@ -78,6 +78,18 @@ class Placer:
     segmenters: dict[int, tuple[Segmenter, int]] = dataclasses.field(default_factory=dict)
     """Those that make the maps which a network looks at beside the photos, with the short side of these, by its id."""
 
+    def remark_on(self, scene: str, level: str, crops: int) -> str:
+        """Why an answer is not calibrated, in a sentence; "" where it is, or claims nothing that could be."""
+        run = self.runs[scene] if len(self.runs) > 1 else next(iter(self.runs.values()))
+        if run.calibration.reason:
+            return f"Not calibrated, so distances and per cents may promise too much: {self.remark}."
+        if crops != CROPS:
+            return "Not calibrated: distances and per cents are fitted for five crops."
+        answering = predict.at_level(run, level)
+        if not answering.calibration.reason:
+            return ""
+        return f"Distances are not calibrated at this level, per cents are: {answering.calibration.reason}."
+
     @property
     def described(self) -> str:
         """Device, number format and size of a batch in words."""

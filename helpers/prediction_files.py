@@ -39,9 +39,14 @@ def write(table: pd.DataFrame, output: Path) -> None:
         ``.csv``, ``.json`` or ``.geojson``. It is there whole or not at all.
     """
     check(output)
-    text = FORMS[output.suffix.lower()](_rounded(table))
+    text = as_text(table, output.suffix.lower())
     with paths.replacing(output) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def as_text(table: pd.DataFrame, form: str) -> str:
+    """A table of placed photos as one of :data:`FORMS`, its numbers rounded to what can be known."""
+    return FORMS[form](_rounded(table))
 
 
 def as_csv(table: pd.DataFrame) -> str:

@@ -159,7 +159,7 @@ def heat(distribution: pd.DataFrame, classes: targets.Classes) -> list[dict[str,
         outlines = {number: _rings([shape]) for number, shape in cells.polygons(classes, numbers).items()}
         names = [f"cell {token}" for token in cells.tokens(classes.ids[numbers])]
     else:
-        outlines, names = {}, classes.keys[numbers].tolist()
+        outlines, names = {}, classes.titles[numbers].tolist()
     return [
         {
             **{"probability": row["probability"], "label": f"{name}: {in_percent(row['probability'])}"},

@@ -340,11 +340,12 @@ def test_only_lists_with_test_photos_are_offered(game, root):
     assert "Namibia" in started["countries"]
 
 
-def evaluated(moved=1.0, **counts):
+def evaluated(moved=1.0, fusion="auto", **counts):
     """Predictions as the evaluation leaves them, a degree north of the truth."""
     rows = playable()
     inputs = {"data list": paths.data_list(DATASET), "run first": paths.run("first") / "model.safetensors"}
-    output = manifests.begin(paths.results("first", DATASET), "05_evaluation/evaluate", {}, inputs)
+    given = {"fusion": fusion}
+    output = manifests.begin(paths.results("first", DATASET), "05_evaluation/evaluate", given, inputs)
     table = rows[["id", "latitude", "longitude"]].assign(
         predicted_latitude=rows["latitude"] + moved, predicted_longitude=rows["longitude"]
     )
@@ -371,14 +372,16 @@ def test_guesses_of_the_evaluation_are_used_while_they_are_of_these_weights(root
     assert "The model: 111 km away" in played()
     assert "within 100 km with a probability of 50 %, 900 km with 90 %." in played()
     assert asked_for == []
+    evaluated(fusion="mean")  # which the page does not take
+    assert "The model said" not in played()
     game.weights = [paths.run("first") / "config.json"]  # of another training
     evaluated()
     assert "The model said" not in played()
     last = games.rounds(DATASET).iloc[-1]["photo"]
-    assert asked_for == [playable().set_index("id").loc[last, "sha256"]]
+    assert asked_for[-1] == playable().set_index("id").loc[last, "sha256"]
 
 
-def test_a_changed_photo_is_the_hosts_to_mend_and_its_name_stays_untold(game, root, capsys):
+def test_a_photo_that_cannot_be_shown_is_passed_over_and_its_name_stays_untold(game, root, place, capsys):
     game.ask({"player": "Ann", "dataset": DATASET})
     photo = games.rounds(DATASET).iloc[0]["photo"]
     path = playable().set_index("id").loc[photo, "path"]
@@ -386,12 +389,38 @@ def test_a_changed_photo_is_the_hosts_to_mend_and_its_name_stays_untold(game, ro
     kept = file.read_bytes()
     try:
         file.write_bytes(kept[:-9] + b"otherwise")
-        with pytest.raises(games.Refused, match="cannot be shown: whoever runs this page") as refused:
-            game.ask({"player": "Ann", "dataset": DATASET})
-        assert path not in str(refused.value)
+        told = game.ask({"player": "Ann", "dataset": DATASET})
+        assert path not in json.dumps(told)
         assert path in capsys.readouterr().err
+        (asked,) = games.rounds(DATASET)["photo"]
+        assert asked != photo
         file.unlink()  # a rendered one is rendered again
-        assert game.ask({"player": "Ann", "dataset": DATASET})["round"] == 1
+        again = app_game.Game("first", place)
+        games.drop(int(games.rounds(DATASET).iloc[0]["number"]))
+        again.ask({"player": "Ann", "dataset": DATASET})
+        assert games.rounds(DATASET)["photo"].tolist() == [photo]
         assert file.read_bytes() == kept
     finally:
         file.write_bytes(kept)
+
+
+def test_a_photo_of_a_list_of_ones_own_is_not_fetched(game, root, monkeypatch, capsys):
+    monkeypatch.setattr(data_lists, "has_rendered_photos", lambda dataset: False)
+    for path in playable()["path"]:
+        (paths.photos(DATASET) / path).rename(paths.photos(DATASET) / f"{path}.away")
+    try:
+        told = game.ask({"player": "Ann", "dataset": DATASET})
+    finally:
+        for path in playable()["path"]:
+            (paths.photos(DATASET) / f"{path}.away").rename(paths.photos(DATASET) / path)
+    assert f"{len(playable())} cannot be shown" in told["done"]
+    assert "fetch it with 01_data/download.ipynb" in capsys.readouterr().err
+    assert games.rounds(DATASET).empty
+
+
+def test_a_model_that_cannot_be_asked_is_the_hosts_to_mend(root):
+    def fails(name, data):
+        raise ValueError("the weights are gone")
+
+    told = app_game.Game("first", fails).ask({"player": "Ann", "dataset": DATASET})
+    assert "cannot be shown" in told["done"]

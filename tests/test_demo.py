@@ -17,6 +17,7 @@ import finished_run
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from helpers import (
@@ -237,6 +238,29 @@ def test_fifty_photos_at_once_are_placed_and_nothing_jumps(page, lab):
     assert sum(page.evaluate("shifts")) < 0.1  # what Core Web Vitals call good
 
 
+def test_photos_that_got_no_answer_wait_and_can_be_asked_about_again(page, lab):
+    page.route("**/component_server**", lambda route: route.abort())
+    page.set_input_files("#photos-files", [str(file) for file in sorted((lab / "many").iterdir())[:3]])
+    page.get_by_role("button", name="Try again").wait_for()
+    assert "3 photos not placed yet" in page.inner_text(".status")
+    page.unroute("**/component_server**")
+    page.get_by_role("button", name="Try again").click()
+    wait(page)
+    assert page.inner_text(".status") == "3 photos placed."
+    assert page.get_by_role("button", name="Try again").is_hidden()
+
+
+def test_a_run_that_is_chosen_and_left_at_once_leaves_its_levels_behind(page, lab):
+    place(page, lab / "album" / "plain.jpg")
+    page.select_option("[name=run]", "older")
+    page.select_option("[name=run]", "first")
+    page.wait_for_function("document.querySelector('[name=level]').options[0]?.value === 'f*'")
+    page.wait_for_timeout(500)
+    wait(page)
+    assert page.inner_text(".status") == "1 photo placed."
+    assert page.locator("[name=level] option").all_inner_texts() == ["f*", "fine", "middle", "coarse"]
+
+
 def test_a_position_in_the_file_is_for_its_error_alone(page, lab):
     place(page, lab / "album" / "plain.jpg")
     assert page.locator("button.truth").is_hidden()
@@ -331,6 +355,9 @@ def test_a_phone_shows_all_of_it(chromium, server, lab):
         place(page, *sorted((lab / "many").iterdir())[:5])
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         assert page.locator(".map").bounding_box()["width"] > 310
+        for name in ("Where is this?", "Play", "Share"):
+            page.get_by_role("tab", name=name).click()
+            assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
 def test_after_the_session_nothing_of_a_photo_is_on_the_disk(world, chromium, server):
@@ -400,6 +427,9 @@ def test_no_route_gives_a_file(lab, server):
         ("GET", "/gradio_api/file=http://example.com/", {}, 404),
         ("GET", "/monitoring", {}, 404),
         ("GET", "/", {"Host": "evil.example:7860"}, 403),
+        ("GET", "/", {"Host": "127.0.0.1.evil.example"}, 403),
+        ("GET", "/", {"Host": "localhost"}, 200),
+        ("GET", "/", {"Host": "[::1]:7860"}, 200),
         (
             "POST",
             "/gradio_api/component_server",
@@ -446,15 +476,18 @@ def test_a_page_may_ask_no_other_machine(server):
         ({}, "no photo came"),
         ({"name": "a.jpg", "data": 7}, "no photo came"),
         ({"name": "a.jpg", "data": "%%%"}, "came damaged"),
+        ({"name": "a.jpg", "data": "é"}, "came damaged"),
+        (["a.jpg"], "no request of this page"),
         ({"name": "a.jpg", "data": "", "run": "../../etc"}, "no such run"),
         ({"name": "a.jpg", "data": "", "level": "finest"}, "no level 'finest'"),
+        ({"name": "a.jpg", "data": "", "level": ["f*"]}, "no level"),
         ({"name": "a.jpg", "data": "", "crops": 3}, "5 crops or in 1"),
     ],
 )
 def test_a_forged_question_is_refused(lab, asked, why):
     answer = app.answering(app_photos.Photos("first").place, app_photos.Refusal)(asked)
     assert list(answer) == ["error"]
-    assert why in answer["error"]
+    assert why in answer["error"].lower()
 
 
 def test_questions_wait_for_one_another_and_not_more_than_a_few(lab):
@@ -477,6 +510,38 @@ def test_questions_wait_for_one_another_and_not_more_than_a_few(lab):
     assert len(answers) == len(threads)
     assert len(refused) == 4
     assert "waiting already" in refused[0]["error"]
+
+
+def test_a_run_that_is_trained_anew_answers_anew(tmp_path, monkeypatch, lab):
+    monkeypatch.setenv("PHOTO_GEOLOCATION_ROOT", str(tmp_path))
+    finished_run.made("again", image_size=64)
+    photos = app_photos.Photos("again")
+    data = (lab / "many" / "00.jpg").read_bytes()
+    before = photos.guess("a.jpg", data)
+    torch.manual_seed(77)
+    finished_run.made("again", image_size=64)
+    torch.manual_seed(78)
+    after = photos.guess("a.jpg", data)
+    placed = placing.ready(run_folders.find("again"))(given_photos.of_bytes({"a.jpg": data})).table.iloc[0]
+    assert (after["latitude"], after["confidence"]) == (placed["latitude"], placed["confidence"])
+    assert after["confidence"] != before["confidence"]
+
+
+def test_the_process_of_the_page_asks_no_other_machine():
+    code = """
+import socket
+from helpers import app
+app.ask_nobody_else()
+with socket.create_server(("127.0.0.1", 0)) as here:
+    socket.create_connection(here.getsockname()).close()
+for address in (("192.0.2.1", 80), ("weights.example", 443)):
+    try:
+        socket.create_connection(address, timeout=3)
+    except PermissionError as error:
+        print("refused", error)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], cwd=paths.SOURCE, capture_output=True, text=True, timeout=60)
+    assert ended.stdout.count("refused this page asks no other machine") == 2, ended.stderr
 
 
 def test_the_newest_run_answers_unless_another_is_named(lab):
@@ -527,7 +592,7 @@ def test_pictures_of_the_page(world, chromium, tmp_path):
         page.locator(".strip button").nth(1).click()
         page.wait_for_timeout(500)  # for the map to come to rest
         pictures["app-photos.png"] = page.screenshot(full_page=True)
-        page.get_by_role("tab", name="Play against the model").click()
+        page.get_by_role("tab", name="Play").click()
         page.locator(".game .start").wait_for(state="visible")
         if kept:
             page.locator(".game .name").fill("somebody")

@@ -130,7 +130,7 @@ def test_any_name_that_can_be_read_is_taken_as_it_is(root, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["", "  ", "x" * 41, "a\nb", "a\0b", "\u202eabc", "a\u2028b", "\u200d", "\ud800", 7, None]
+    "name", ["", "  ", "All players", "x" * 41, "a\nb", "a\0b", "\u202eabc", "a\u2028b", "\u200d", "\ud800", 7, None]
 )
 def test_names_that_cannot_be_read_are_refused(name):
     with pytest.raises(games.Refused, match="name"):

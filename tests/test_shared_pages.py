@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import browsing
@@ -525,3 +526,23 @@ def test_the_notebook_makes_a_page_of_rendered_photos_from_an_evaluated_run(root
         assert elsewhere == []
     part.close()
     assert "no such results" in app.answering(Share().make, Refusal)({"name": "../..", "photos": 3})["error"]
+
+
+def test_results_that_are_not_whole_are_no_choice(root, tmp_path):
+    folder = paths.results("first", "broken")
+    folder.mkdir(parents=True)
+    (folder / "predictions.parquet").write_bytes(b"PAR1")
+    try:
+        assert "first on broken" not in [each["name"] for each in Share().evaluated({})["evaluated"]]
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_photos_that_are_not_here_are_not_fetched_for_a_button(root, monkeypatch):
+    rows = pd.DataFrame({"id": ["a"], "path": ["a.jpg"], "split": ["test"]})
+    monkeypatch.setattr(data_lists, "read", lambda dataset: rows)
+    known = {"run": "first", "dataset": "holidays", "photo_root": "", "name": "first on holidays", "photos": 1}
+    monkeypatch.setattr(Share, "evaluated", lambda self, _: {"evaluated": [known]})
+    paths.photos("holidays").mkdir(parents=True, exist_ok=True)
+    told = app.answering(Share().make, Refusal)({"name": "first on holidays", "photos": 3})
+    assert told["error"].startswith("1 photos are not on this machine")

@@ -4,12 +4,13 @@ import json
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import metrics, web_maps
+from helpers import cells, metrics, regions, web_maps
 
 
 def shape(parts):
@@ -69,3 +70,32 @@ def test_a_page_with_maps_asks_nobody_for_anything():
 def test_names_cannot_end_the_script_that_they_stand_in():
     assert "<" not in web_maps.in_script({"name": "</script><!-- & \u2028"})
     assert json.loads(web_maps.in_script({"name": "</script>&\u2028"})) == {"name": "</script>&\u2028"}
+
+
+def likely(classes, probability):
+    table = pd.DataFrame({"cell": np.arange(len(classes)), "probability": probability})
+    return table.assign(**dict(zip(["latitude", "longitude"], classes.coordinates.T, strict=True)))
+
+
+def test_the_heat_map_has_the_likeliest_cells_with_their_outlines():
+    rng = np.random.default_rng(5)
+    fine = cells.build(rng.uniform(40, 60, 4000), rng.uniform(0, 40, 4000), name="fine", min_photos=1, max_photos=5)
+    assert len(fine) > web_maps.SHOWN
+    probability = rng.dirichlet(np.ones(len(fine)))
+    shown = web_maps.heat(likely(fine, probability), fine)
+    best = np.sort(probability)[-web_maps.SHOWN :]
+    np.testing.assert_allclose([each["probability"] for each in shown], best[best > best.max() / 1000])
+    number = int(probability.argmax())
+    assert shown[-1]["label"].startswith(f"cell {cells.tokens(fine.ids[[number]])[0]}: ")
+    outline = shape(shown[-1]["rings"])
+    assert outline.contains(shapely.Point(*fine.coordinates[number][::-1]))
+    assert outline.symmetric_difference(cells.polygons(fine).iloc[number]).area < 1e-3
+
+
+def test_the_heat_map_of_countries_has_their_names():
+    codes, names = np.array(["DE", "ES", "FR"]), np.array(["Germany", "Spain", "France"])
+    place = np.array([[51.1, 10.4], [40.4, -3.7], [46.6, 2.5]])
+    classes = regions.Classes("country", codes, names, codes, np.array([3, 4, 5]), place)
+    shown = web_maps.heat(likely(classes, [0.5, 0.2, 0.3]), classes)
+    assert [each["label"] for each in shown] == ["Spain: 20 %", "France: 30 %", "Germany: 50 %"]
+    assert all("rings" not in each for each in shown)

@@ -4,12 +4,13 @@
 const MOST_BYTES = 45 * 2 ** 20;
 const MOST_PHOTOS = 100;
 const find = (selector) => element.querySelector(selector);
-const [status, progress, strip, answer] = [find(".status"), find("progress"), find(".strip"), find(".answer")];
+const [status, progress, strip] = [find(".status"), find("progress"), find(".strip")];
 const choices = { run: find("[name=run]"), level: find("[name=level]"), crops: find("[name=crops]") };
 const map = window.geolocationMap(find(".map"), "Map of the guess");
 
 let photos = []; // {file, button, told, error, files, explained, truthful}
 let current = null;
+let chosen = false; // whether the person has chosen a photo to look at
 let asking = 0; // the number of the last request for all photos: answers to an older one are thrown away
 
 const inBase64 = (file) =>
@@ -36,16 +37,26 @@ const answered = async (call) => {
   }
 };
 
+/* What stands there, and is read aloud unless it changes with each photo. */
+const say = (words, aloud = true) => {
+  status.textContent = words;
+  if (aloud) find(".aloud").textContent = words;
+};
+
 const option = (value) => Object.assign(document.createElement("option"), { value, textContent: value });
 const seconds = (milliseconds) => `${(milliseconds / 1000).toFixed(1)} s`;
 const counted = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
 
+/* Whether the levels that came are those of the run that is chosen by then. */
 const showLevels = async () => {
+  const run = choices.run.value;
   choices.level.disabled = true;
-  const told = await answered(() => server.levels({ run: choices.run.value }));
+  const told = await answered(() => server.levels({ run }));
+  if (run !== choices.run.value) return false;
   choices.level.replaceChildren(...(told.levels || []).map(option));
   choices.level.disabled = false;
-  if (told.error) status.textContent = told.error;
+  if (told.error) say(told.error);
+  return !told.error;
 };
 
 const layers = (photo) => {
@@ -68,8 +79,8 @@ const show = (photo, go = true) => {
   find(".hint").textContent = photo && photo.error ? photo.error : photo ? "This photo is being placed." : "The guess will be here, with how sure it is.";
   find(".place").textContent = told ? told.place : "";
   find(".sure").textContent = told ? told.sure : "";
-  find(".remark").hidden = !told || told.calibrated;
-  find(".remark").textContent = told && !told.calibrated ? `Not calibrated: distances and per cents promise too much (${told.remark}).` : "";
+  find(".remark").hidden = !told || !told.remark;
+  find(".remark").textContent = told ? told.remark : "";
   find(".scene").textContent = told && told.scene ? `Scene: ${told.scene}.` : "";
   find(".likeliest").hidden = !told || !told.places.length;
   find(".top").replaceChildren(
@@ -103,7 +114,7 @@ const decorate = (photo) => {
 const summary = () => {
   const placed = photos.filter((photo) => photo.told).length;
   const bad = photos.filter((photo) => photo.error).length;
-  for (const name of ["csv", "geojson"]) find(`.${name}`).disabled = !placed;
+  for (const name of ["csv", "geojson"]) find(`.${name}`).disabled = !answers().length;
   find(".clear").disabled = !photos.length;
   return bad ? `${counted(placed, "photo")} placed, ${bad} not: choose one with ✕ to see why.` : `${counted(placed, "photo")} placed.`;
 };
@@ -112,6 +123,7 @@ const summary = () => {
 const place = async () => {
   asking += 1;
   const mine = asking;
+  find(".again").hidden = true;
   const waiting = photos.filter((photo) => !photo.refused && !photo.told && !photo.error);
   if (!waiting.length) return;
   const start = performance.now();
@@ -119,17 +131,31 @@ const place = async () => {
   for (const [number, photo] of waiting.entries()) {
     progress.value = number / waiting.length;
     const left = number ? `, ${seconds(((performance.now() - start) / number) * (waiting.length - number))} left` : "";
-    status.textContent = `Placing photo ${number + 1} of ${waiting.length}${left}.`;
-    const told = await answered(async () => server.place(await question(photo.file)));
+    say(`Placing photo ${number + 1} of ${waiting.length}${left}.`, number === 0);
+    let asked = null;
+    try {
+      asked = await question(photo.file);
+    } catch (error) {
+      photo.error = `${photo.file.name}: ${error.message}. Is it a folder, or was it moved?`;
+    }
+    const told = asked ? await answered(() => server.place(asked)) : {};
     if (mine !== asking) return;
+    if (told.error && !told.csv) {
+      // Not the fault of the photo: it waits, with those after it.
+      progress.hidden = true;
+      find(".again").hidden = false;
+      summary();
+      say(`${told.error} ${counted(waiting.length - number, "photo")} not placed yet.`);
+      return;
+    }
     if (told.error) photo.error = told.error;
-    else photo.told = told;
-    photo.files = told.csv ? told : null;
+    else if (asked) photo.told = told;
+    photo.files = asked ? told : null;
     decorate(photo);
-    if (photo === current || (current && current.error && photo.told)) show(photo);
+    if (photo === current || (!chosen && current && current.error && photo.told)) show(photo);
   }
   progress.hidden = true;
-  status.textContent = summary();
+  say(summary());
 };
 
 const take = (files) => {
@@ -143,6 +169,7 @@ const take = (files) => {
       photo.error = `${file.name} has ${Math.ceil(file.size / 2 ** 20)} MB, and 45 are the most: shrink it.`;
     }
     button.addEventListener("click", () => {
+      chosen = true;
       show(photo);
       if (matchMedia("(max-width: 760px)").matches) find(".map").scrollIntoView({ block: "nearest" });
     });
@@ -153,10 +180,10 @@ const take = (files) => {
     decorate(photo);
   }
   if (!current && photos.length) show(photos[0]);
-  status.textContent = summary();
+  say(summary(), false);
   const left = files.length - taken.length;
   place().then(() => {
-    if (left) status.textContent += ` ${counted(left, "photo")} left out: ${MOST_PHOTOS} are the most at once.`;
+    if (left) say(`${status.textContent} ${counted(left, "photo")} left out: ${MOST_PHOTOS} are the most at once.`);
   });
 };
 
@@ -166,6 +193,7 @@ const anew = () => {
     decorate(photo);
   }
   if (current) show(current, false);
+  summary();
   place();
 };
 
@@ -176,10 +204,12 @@ input.addEventListener("change", () => {
 });
 const drop = find(".drop");
 for (const name of ["dragover", "dragleave", "drop"]) {
-  element.addEventListener(name, (event) => {
+  // Of the whole page: a photo that is dropped beside the field would else be opened in its place.
+  document.addEventListener(name, (event) => {
+    if (!event.dataTransfer.types.includes("Files")) return;
     event.preventDefault();
     drop.classList.toggle("over", name === "dragover");
-    if (name === "drop") take(event.dataTransfer.files);
+    if (name === "drop" && element.offsetParent) take(event.dataTransfer.files);
   });
 }
 strip.addEventListener("keydown", (event) => {
@@ -188,11 +218,12 @@ strip.addEventListener("keydown", (event) => {
   if (!next) return;
   event.preventDefault();
   next.button.focus();
+  chosen = true;
   show(next);
 });
 choices.run.addEventListener("change", async () => {
-  await showLevels();
-  anew();
+  asking += 1; // what is on its way was asked of the run before
+  if (await showLevels()) anew();
 });
 choices.level.addEventListener("change", anew);
 choices.crops.addEventListener("change", anew);
@@ -204,10 +235,12 @@ find(".explain").addEventListener("click", async () => {
     show(photo, false);
     return;
   }
-  status.textContent = "Looking for what speaks for this place.";
+  const placed = photo.told;
+  say("Looking for what speaks for this place.");
   const told = await answered(async () => server.explain(await question(photo.file)));
-  status.textContent = told.error || "Bright is what speaks for this place; the picture shows the middle of the photo.";
-  if (!told.error && photo.told) photo.explained = told;
+  if (photo.told !== placed || !photos.includes(photo)) return; // forgotten, or placed anew by other choices meanwhile
+  say(told.error || "Bright is what speaks for this place; the picture shows the middle of the photo.");
+  if (!told.error) photo.explained = told;
   if (photo === current) show(photo, false);
 });
 find("button.truth").addEventListener("click", () => {
@@ -232,6 +265,7 @@ find(".geojson").addEventListener("click", () => {
   const features = answers().flatMap(({ geojson }) => JSON.parse(geojson).features);
   save("places.geojson", "application/geo+json", JSON.stringify({ type: "FeatureCollection", features }, null, 1));
 });
+find(".again").addEventListener("click", () => place());
 find(".clear").addEventListener("click", () => {
   asking += 1;
   photos = [];
@@ -239,13 +273,15 @@ find(".clear").addEventListener("click", () => {
   progress.hidden = true;
   show(null);
   summary();
-  status.textContent = "The photos are forgotten.";
+  chosen = false;
+  find(".again").hidden = true;
+  say("The photos are forgotten.");
   input.focus();
 });
 
 answered(() => server.runs({})).then(async (told) => {
   if (told.error) {
-    status.textContent = told.error;
+    say(told.error);
     return;
   }
   choices.run.replaceChildren(...told.runs.map(option));

@@ -63,6 +63,7 @@
       fadeAnimation: !still,
       zoomAnimation: !still,
       markerZoomAnimation: !still,
+      maxBounds: [[-90, -180], [90, 180]],
       maxBoundsViscosity: 0.8,
     });
     L.control.zoom({ position: "topright" }).addTo(map);
@@ -110,7 +111,14 @@
       else map.setView([0, 0], world, { animate: false });
       outline();
     };
-    new ResizeObserver(() => (element.clientWidth ? fit() : null)).observe(element);
+    let width = element.clientWidth; // a map that was out of sight, or turns with a phone, is laid out anew
+    new ResizeObserver(() => {
+      const before = width;
+      width = element.clientWidth;
+      if (!width) return;
+      if (!before || Math.abs(width - before) > 40) fit();
+      else map.invalidateSize({ animate: false });
+    }).observe(element);
 
     const show = (layers, go = true) => {
       shown = layers;
@@ -157,14 +165,12 @@
     };
 
     let answer = null;
-    map.on("click", ({ latlng }) => {
-      if (answer && Math.abs(latlng.lng) <= 180) answer(latlng.lat, latlng.lng);
-    });
+    const choose = ({ lat, lng }) => {
+      if (answer && Math.abs(lng) <= 180 && Math.abs(lat) <= 90) answer(lat, lng);
+    };
+    map.on("click", ({ latlng }) => choose(latlng));
     element.addEventListener("keydown", (event) => {
-      if (answer && event.key === "Enter" && event.target === element) {
-        const { lat, lng } = map.getCenter();
-        answer(lat, lng);
-      }
+      if (event.key === "Enter" && event.target === element) choose(map.getCenter());
     });
     const ask = (callback) => {
       answer = callback;
