@@ -218,6 +218,29 @@ def test_files_of_all_kinds_get_an_answer_each(page, lab):
     assert told["error"].ne("").tolist() == [False, False, False, True, True]
 
 
+def test_a_photo_can_be_dropped_anywhere_on_the_page_and_zoomed_to(page, lab):
+    data = base64.b64encode((lab / "album" / "plain.jpg").read_bytes()).decode()
+    page.evaluate(
+        """(data) => {
+          const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+          const dataTransfer = new DataTransfer();
+          dataTransfer.items.add(new File([bytes], "dropped.jpg", { type: "image/jpeg" }));
+          const look = { bubbles: true, cancelable: true, dataTransfer };
+          document.querySelector("h1").dispatchEvent(new DragEvent("drop", look));
+        }""",
+        data,
+    )
+    wait(page)
+    assert page.inner_text(".status") == "1 photo placed."
+    stroked = 'document.querySelectorAll(\'.map path[fill="#D55E00"][stroke="#D55E00"]\').length'
+    assert page.evaluate(stroked) == 0
+    for _ in range(6):
+        page.get_by_role("button", name="Zoom in").click()
+        page.wait_for_timeout(350)
+    assert page.evaluate(stroked) > 0  # near by, cells have outlines
+    assert page.locator(".map .place.guess").is_visible()
+
+
 def test_a_file_that_is_too_big_is_refused_before_it_is_sent(page, world):
     big = world / "big.jpg"
     with big.open("wb") as file:
@@ -355,6 +378,11 @@ def test_a_phone_shows_all_of_it(chromium, server, lab):
         place(page, *sorted((lab / "many").iterdir())[:5])
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         assert page.locator(".map").bounding_box()["width"] > 310
+        page.set_viewport_size({"width": 1000, "height": 740})
+        page.wait_for_timeout(300)
+        edges = [page.locator(part).bounding_box() for part in (".map", "section.photos")]
+        assert edges[0]["x"] + edges[0]["width"] <= edges[1]["x"] + edges[1]["width"] + 1
+        page.set_viewport_size({"width": 360, "height": 740})
         for name in ("Where is this?", "Play", "Share"):
             page.get_by_role("tab", name=name).click()
             assert page.evaluate("document.documentElement.scrollWidth") <= 360

@@ -67,7 +67,7 @@
       maxBoundsViscosity: 0.8,
     });
     L.control.zoom({ position: "topright" }).addTo(map);
-    L.control.scale({ imperial: false }).addTo(map);
+    L.control.scale({ imperial: false, maxWidth: 140 }).addTo(map);
     element.setAttribute("role", "application");
     element.setAttribute("aria-label", `${label}. Arrow keys move the map, plus and minus zoom.`);
     const edge = [];
@@ -103,6 +103,15 @@
       for (const place of layers.places || []) if (place.fit) found.extend([place.latitude, place.longitude]);
       return found;
     };
+    /* Buttons and keys zoom to what is shown, not to the middle of the world. */
+    const zoomBy = (delta) => {
+      const place = ((shown && shown.places) || []).find((each) => each.fit);
+      const middle = place ? L.latLng(place.latitude, place.longitude) : map.getCenter();
+      map.setZoomAround(map.getBounds().contains(middle) ? middle : map.getCenter(), map.getZoom() + delta);
+      return map;
+    };
+    map.zoomIn = (delta) => zoomBy(delta || map.options.zoomDelta);
+
     const fit = () => {
       const where = shown ? bounds(shown) : L.latLngBounds([]);
       world = start();
