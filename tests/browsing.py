@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import socket
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -45,6 +46,13 @@ def outside() -> Iterator[tuple[str, list[str]]]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}", asked
         server.shutdown()
+
+
+def free_port() -> int:
+    """A port for a server of one test, where others run beside it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 @contextlib.contextmanager

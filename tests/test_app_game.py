@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 
@@ -69,12 +68,6 @@ def game(root, place):
     return app_game.Game("first", place)
 
 
-def a_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
 @contextlib.contextmanager
 def serving(root, port):
     """A process that serves the game."""
@@ -126,7 +119,7 @@ def watched(answer):
 
 
 def test_a_whole_game_by_mouse_by_keyboard_and_beyond_a_restart(root, browser):
-    port, context = a_port(), browser.browser.new_context(viewport={"width": 1280, "height": 900})
+    port, context = browsing.free_port(), browser.browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
     heard = told(page)
     with serving(root, port) as address:
@@ -197,7 +190,7 @@ def test_a_whole_game_by_mouse_by_keyboard_and_beyond_a_restart(root, browser):
 def test_two_players_at_once_on_small_screens_with_names_that_are_text(root, browser):
     contexts = [browser.browser.new_context(viewport={"width": 360, "height": 740}) for _ in range(2)]
     pages = [context.new_page() for context in contexts]
-    with serving(root, a_port()) as address:
+    with serving(root, browsing.free_port()) as address:
         for page, player in zip(pages, (HOSTILE, "Ωμέγα"), strict=True):
             enter(page, address, player)
             page.get_by_text("Photo 1:").wait_for()
@@ -224,7 +217,7 @@ def test_two_players_at_once_on_small_screens_with_names_that_are_text(root, bro
 
 
 def test_forged_requests_are_refused_by_the_server_itself(root):
-    with serving(root, a_port()) as address:
+    with serving(root, browsing.free_port()) as address:
         host = address.removeprefix("http://").strip("/")
 
         def sent(function, data, **headers):

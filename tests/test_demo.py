@@ -92,7 +92,7 @@ def serving(world, *arguments, root=None):
             "NO_PROXY": "127.0.0.1,localhost",
             **{name: proxy for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")},
         }
-        call = [sys.executable, "-m", "helpers.demo", *arguments]
+        call = [sys.executable, "-m", "helpers.demo", "--port", str(browsing.free_port()), *arguments]
         with subprocess.Popen(
             call,
             cwd=paths.SOURCE,
@@ -277,8 +277,7 @@ def test_a_run_that_is_chosen_and_left_at_once_leaves_its_levels_behind(page, la
     place(page, lab / "album" / "plain.jpg")
     page.select_option("[name=run]", "older")
     page.select_option("[name=run]", "first")
-    page.wait_for_function("document.querySelector('[name=level]').options[0]?.value === 'f*'")
-    page.wait_for_timeout(500)
+    page.wait_for_function("!document.querySelector('[name=level]').disabled")
     wait(page)
     assert page.inner_text(".status") == "1 photo placed."
     assert page.locator("[name=level] option").all_inner_texts() == ["f*", "fine", "middle", "coarse"]
@@ -333,8 +332,9 @@ def test_one_crop_and_another_run_can_be_asked(page, lab):
     wait(page)
     assert f"({abs(expected(lab, file, crops=1).iloc[0]['latitude']):.2f}°" in page.inner_text(".place")
     page.select_option("[name=run]", "older")
-    page.wait_for_function("document.querySelector('[name=level]').options[0]?.value === 'coordinates'")
+    page.wait_for_function("!document.querySelector('[name=level]').disabled")
     wait(page)
+    assert page.locator("[name=level] option").all_inner_texts() == ["coordinates"]
     assert "not known" in page.inner_text(".sure")  # two plain numbers say nothing of how sure they are
     page.click(".explain")
     page.wait_for_function("/explain a run with classes/.test(document.querySelector('.photos .status').textContent)")
@@ -347,10 +347,10 @@ def test_the_keyboard_is_enough(page, lab):
     assert page.evaluate("document.activeElement.getAttribute('aria-current')") == "true"
     assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith("01.jpg")
     page.focus(".map")
-    before = page.locator(".map .place").first.bounding_box()
+    where = "JSON.stringify(document.querySelector('.map .place').getBoundingClientRect())"
+    before = page.evaluate(where)
     page.keyboard.press("+")
-    page.wait_for_timeout(600)
-    assert page.locator(".map .place").first.bounding_box() != before
+    page.wait_for_function(f"(before) => {where} !== before", arg=before)
     reached = set()
     page.focus("#photos-files")
     for _ in range(30):
@@ -379,9 +379,12 @@ def test_a_phone_shows_all_of_it(chromium, server, lab):
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         assert page.locator(".map").bounding_box()["width"] > 310
         page.set_viewport_size({"width": 1000, "height": 740})
-        page.wait_for_timeout(300)
-        edges = [page.locator(part).bounding_box() for part in (".map", "section.photos")]
-        assert edges[0]["x"] + edges[0]["width"] <= edges[1]["x"] + edges[1]["width"] + 1
+        page.wait_for_function(
+            """() => {
+              const [map, all] = [".map", "section.photos"].map((part) => document.querySelector(part));
+              return innerWidth === 1000 && map.getBoundingClientRect().right <= all.getBoundingClientRect().right + 1;
+            }"""
+        )
         page.set_viewport_size({"width": 360, "height": 740})
         for name in ("Where is this?", "Play", "Share"):
             page.get_by_role("tab", name=name).click()

@@ -503,7 +503,7 @@ def test_the_notebook_makes_a_page_of_rendered_photos_from_an_evaluated_run(root
 
     with gradio.Blocks(analytics_enabled=False) as part:
         Share().part()
-    address = app.serve(part, wait=False)
+    address = app.serve(part, browsing.free_port(), wait=False)
     with browsing.chromium() as (browser, elsewhere):
         tab = browser.new_page(viewport={"width": 360, "height": 740})
         tab.goto(address)
