@@ -176,8 +176,7 @@ def _photo(asked: Asked) -> tuple[str, bytes]:
 
 
 def _models(placer: Placer) -> tuple[str, ...]:
-    run = next(iter(placer.runs.values()))
-    return read_outs.of(run.classes, run.device).models
+    return read_outs.models_of(next(iter(placer.runs.values())).classes)
 
 
 def _level(placer: Placer, asked: Asked) -> str:
@@ -194,13 +193,8 @@ def _crops(asked: Asked) -> int:
     return int(crops)
 
 
-def _run_of(placer: Placer, scene: str) -> predict.Run:
-    """The networks that a photo of a scene is placed by."""
-    return placer.runs[scene] if len(placer.runs) > 1 else next(iter(placer.runs.values()))
-
-
 def _classes(placer: Placer, scene: str, level: str) -> targets.Classes | None:
-    run = predict.at_level(_run_of(placer, scene), level)
+    run = predict.at_level(placer.run_of(scene), level)
     return list(run.classes.values())[-1] if run.classes else None
 
 
@@ -254,7 +248,7 @@ def _data_uri(image: Image.Image) -> str:
 def _explained(placer: Placer, given: given_photos.Given, row: pd.Series, level: str) -> NDArray[np.uint8]:
     """The middle of a photo under what in it speaks for the place that was named."""
     try:
-        explainer = explaining.explainer(_run_of(placer, str(row["scene"])), level)
+        explainer = explaining.explainer(placer.run_of(str(row["scene"])), level)
     except ValueError as error:
         raise Refusal(str(error)) from error
     rows = given.rows()

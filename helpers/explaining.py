@@ -151,7 +151,7 @@ def explainer(run: predict.Run, level: str = "auto") -> Explainer:
         plain numbers for latitude and longitude, of which it can be neither more nor less sure.
     """
     read_out = read_outs.of(run.classes, run.device)
-    answering = read_outs.model(read_out, level)
+    answering = read_outs.model(read_out.models, level)
     if not run.classes and run.networks[0].settings["classes"][targets.COORDINATES] < 3:
         raise ValueError(
             "the run names a latitude and a longitude, and nothing says how sure of them it is, so no place in a photo "

@@ -78,9 +78,13 @@ class Placer:
     segmenters: dict[int, tuple[Segmenter, int]] = dataclasses.field(default_factory=dict)
     """Those that make the maps which a network looks at beside the photos, with the short side of these, by its id."""
 
+    def run_of(self, scene: str) -> predict.Run:
+        """The networks that a photo of a scene is placed by."""
+        return self.runs[scene] if len(self.runs) > 1 else next(iter(self.runs.values()))
+
     def remark_on(self, scene: str, level: str, crops: int) -> str:
         """Why an answer is not calibrated, in a sentence; "" where it is, or claims nothing that could be."""
-        run = self.runs[scene] if len(self.runs) > 1 else next(iter(self.runs.values()))
+        run = self.run_of(scene)
         if run.calibration.reason:
             return f"Not calibrated, so distances and per cents may promise too much: {self.remark}."
         if crops != CROPS:

@@ -236,11 +236,11 @@ def at_level(run: Run, level: str) -> Run:
     ValueError
         If there is no such model, naming the nearest.
     """
-    read_out = read_outs.of(run.classes, run.device)
-    answering = read_outs.model(read_out, level)
-    if answering == read_out.models[-1]:
+    models = read_outs.models_of(run.classes)
+    answering = read_outs.model(models, level)
+    if answering == models[-1]:
         return run
-    reason = f"radii are fitted for {read_out.models[-1]}, not for {answering}"
+    reason = f"radii are fitted for {models[-1]}, not for {answering}"
     calibrations = {fusion: fitted.unfitted(reason) for fusion, fitted in run.calibrations.items()}
     return replace(run, classes={answering: run.classes[answering]}, calibrations=calibrations)
 

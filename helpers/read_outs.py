@@ -1,7 +1,7 @@
 """What the outputs of a network say about the place: views fused, classes read out, levels multiplied."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -43,7 +43,7 @@ class ReadOut:
     @property
     def models(self) -> tuple[str, ...]:
         """Names of the answers, the best founded last."""
-        return (*self.classes, HIERARCHY) if self.ancestors else tuple(self.classes)
+        return models_of(self.classes)
 
     def hierarchical(self, probabilities: Mapping[str, Tensor]) -> Tensor:
         """Probability of each finest cell times those of its ancestors, renormalised, of shape (n, cells).
@@ -133,20 +133,24 @@ def of(classes: Mapping[str, targets.Classes], device: torch.device) -> ReadOut 
     return ReadOut(classes, device) if classes else CoordinateReadOut()
 
 
-def model(read_out: ReadOut | CoordinateReadOut, level: str) -> str:
-    """The model that a level names; ``auto`` is the best founded one.
+def models_of(classes: Mapping[str, targets.Classes]) -> tuple[str, ...]:
+    """Names of the answers of a run with such classes, the best founded last, without what it takes to answer."""
+    names = tuple(classes) or CoordinateReadOut.models
+    return (*names, HIERARCHY) if len(names) > 1 else names
+
+
+def model(models: Sequence[str], level: str) -> str:
+    """The one of a run's models that a level names; ``auto`` is the best founded one, which is the last.
 
     Raises
     ------
     ValueError
         If there is no such model, naming the nearest.
     """
-    if level not in ("auto", *read_out.models):
-        nearest = difflib.get_close_matches(level, read_out.models, n=1, cutoff=0)[0]
-        raise ValueError(
-            f"the run has no level {level!r}, did you mean {nearest!r}? It has: {', '.join(read_out.models)}"
-        )
-    return read_out.models[-1] if level == "auto" else level
+    if level not in ("auto", *models):
+        nearest = difflib.get_close_matches(level, models, n=1, cutoff=0)[0]
+        raise ValueError(f"the run has no level {level!r}, did you mean {nearest!r}? It has: {', '.join(models)}")
+    return models[-1] if level == "auto" else level
 
 
 def fuse(outputs: Mapping[str, Tensor], fusion: str = "max") -> dict[str, Tensor]:
