@@ -106,7 +106,7 @@ def calibrate(runs: Mapping[str, Run], rows: pd.DataFrame, photo_root: Path, bat
     for scene, run in runs.items():
         part = parts.get(scene, rows.iloc[:0])
         answers = _answers(run, part, photo_root, batch_size)
-        read_out = read_outs.of(run.classes, run.device)
+        read_out = run.read_out()
         known = calibration.truth(part, read_out)
         found, best = calibration.fit(answers, known, predict.earth_of(run))
         calibrations[scene] = found, best
@@ -135,7 +135,7 @@ def described(fitted: Fitted) -> pd.DataFrame:
 
 def _answers(run: Run, rows: pd.DataFrame, photo_root: Path, batch_size: int) -> dict[str, calibration.Answer]:
     """Answers for photos by fusion, all of them together."""
-    read_out = read_outs.of(run.classes, run.device)
+    read_out = run.read_out()
     fused: dict[str, list[dict[str, torch.Tensor]]] = {fusion: [] for fusion in run.fusions}
     for views in predict.outputs(run, rows, photo_root, batch_size) if len(rows) else ():
         for fusion, parts in fused.items():
@@ -146,9 +146,8 @@ def _answers(run: Run, rows: pd.DataFrame, photo_root: Path, batch_size: int) ->
             answers[fusion] = calibration.Answer({}, np.empty((0, 2)))
             continue
         together = {name: torch.cat([part[name] for part in parts]).to(run.device) for name in parts[0]}
-        shares = read_out.shares(together)
-        guess = read_out(shares)[read_out.models[-1]]
-        place = guess[["predicted_latitude", "predicted_longitude"]].to_numpy(np.float64)
+        shares, tables = read_out.answers(together)
+        place = tables[read_out.models[-1]][["predicted_latitude", "predicted_longitude"]].to_numpy(np.float64)
         answers[fusion] = calibration.Answer(shares, place)
     return answers
 

@@ -129,8 +129,7 @@ def truth(rows: pd.DataFrame, read_out: read_outs.ReadOut | read_outs.Coordinate
     labels = {}
     if isinstance(read_out, read_outs.ReadOut):
         by_name = {name: targets.labels(classes, *place.T) for name, classes in read_out.classes.items()}
-        finest = {read_outs.HIERARCHY: by_name[read_out.finest]} if read_out.ancestors else {}
-        labels = by_name | finest
+        labels = {model: by_name.get(model, by_name[read_out.finest]) for model in read_out.models}
     author = rows["author"] if "author" in rows else pd.Series("", rows.index)
     return Truth(labels, place, author.to_numpy(object))
 

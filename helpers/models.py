@@ -46,6 +46,8 @@ ARCHITECTURES: tuple[str, ...] = (
 """Those that are always there; with timm installed, ``timm/<name>`` takes any of its networks."""
 
 TIMM = "timm/"
+SEARCH = "search"
+"""Head whose outputs are compared with those of training photos, which :mod:`helpers.search` does."""
 _METADATA, _VERSION = "geolocator", 1  # what the metadata of our files are called, and how they are to be read
 _SHOWN_TENSORS = 3
 
@@ -125,6 +127,27 @@ class Heads(nn.ModuleDict):
         return {name: head(features) for name, head in self.items()}
 
 
+class Projection(nn.Module):
+    """Features as seen from their mean, in a few directions: what a search compares. Nothing of it learns by gradients.
+
+    Parameters
+    ----------
+    features, directions : int
+    """
+
+    mean: Tensor
+
+    def __init__(self, features: int, directions: int) -> None:
+        super().__init__()
+        self.out_features = directions
+        self.register_buffer("mean", torch.zeros(features))
+        self.weight = nn.Parameter(torch.zeros(directions, features), requires_grad=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        # The mean goes first: in half precision little would be left of the difference of two large numbers.
+        return functional.linear(features.float() - self.mean, self.weight)
+
+
 class Geolocator(nn.Module):
     """A backbone with linear heads.
 
@@ -133,7 +156,8 @@ class Geolocator(nn.Module):
     architecture : str
         One of :data:`ARCHITECTURES`, or ``timm/<name>``; see :func:`check_architecture`.
     heads : mapping of str to int
-        Number of outputs of each head, e.g. ``{"coarse": 46, "middle": 71, "fine": 130}``.
+        Number of outputs of each head, e.g. ``{"coarse": 46, "middle": 71, "fine": 130}``. One that is called
+        :data:`SEARCH` is a :class:`Projection`.
     weights : str
         Of the backbone: ``default`` (the best that the package of the architecture offers, learned on ImageNet in most
         cases; they may be under a licence of their own, which for ``timm/<name>`` is not always a free one), ``none``
@@ -202,7 +226,12 @@ class Geolocator(nn.Module):
             load_state(built.network, below(state, "backbone"), str(file))
         self.backbone = built.network
         self.feature_count = built.features
-        self.heads = Heads({name: nn.Linear(built.features, outputs) for name, outputs in heads.items()})
+        self.heads = Heads(
+            {
+                name: (Projection if name == SEARCH else nn.Linear)(built.features, outputs)
+                for name, outputs in heads.items()
+            }
+        )
         self.register_buffer("mean", torch.tensor(built.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(built.std).view(3, 1, 1), persistent=False)
 
@@ -496,7 +525,7 @@ class _Described:
 
 
 def _outputs(model: Geolocator) -> dict[str, int]:
-    return {name: head.out_features for name, head in model.heads.items() if isinstance(head, nn.Linear)}
+    return {name: head.out_features for name, head in model.heads.items() if isinstance(head, (nn.Linear, Projection))}
 
 
 def _differences(kept: _Described, model: Geolocator, fingerprints: Mapping[str, str]) -> list[str]:

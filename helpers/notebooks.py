@@ -36,7 +36,7 @@ OUTPUTS: dict[str, Callable[[Mapping[str, Any]], Path]] = {
     "02_scenes/segment": lambda p: paths.segmentations(p["dataset"]),
     "03_partitioning/build_cells": lambda p: paths.cells(p["dataset"]),
     "03_partitioning/build_regions": lambda p: paths.regions(p["dataset"]),
-    "04_training/train": lambda p: paths.run(p["run_name"] or default_run_name(**_naming(p))),
+    "04_training/train": lambda p: paths.run(p["run_name"] or default_run_name(**_naming(p), preset=p["preset"])),
     "04_training/sweep": lambda p: paths.sweep(sweep_name(p)) / "results",
     "05_evaluation/calibrate": lambda p: paths.calibration(p["run"]),
     "05_evaluation/evaluate": lambda p: paths.results(p["run"], p["dataset"]),
@@ -71,6 +71,7 @@ def default_run_name(
     multitask: bool = False,
     segmentation: bool = False,
     objective: str = "auto",
+    preset: str = "plain",
 ) -> str:
     """Name of a run that is given none.
 
@@ -80,11 +81,13 @@ def default_run_name(
     ('toy-earth-multi', 'toy-earth-multi-urban')
     >>> default_run_name("toy-earth", "multi", multitask=True)
     'toy-earth-multi-mtn'
+    >>> default_run_name("toy-earth", "multi", preset="search")
+    'toy-earth-multi-search'
     >>> default_run_name("toy-earth", "coordinates", objective="degrees_mse")
     'toy-earth-coordinates-degrees_mse'
     """
     network = [objective] * (objective != "auto") + [scene] * (scene != "all") + ["mtn"] * multitask
-    network += ["segmentation"] * segmentation
+    network += ["segmentation"] * segmentation + [preset] * (preset != "plain")
     return "-".join([dataset, partition, *network])
 
 
@@ -277,12 +280,13 @@ def _require_run(run_name: str, given: Mapping[str, Any]) -> Path:
 
 def _default_run(run_name: str) -> dict[str, Any]:
     """Parameters of a run on the embedded dataset that is named after them; none for any other name."""
-    from helpers import targets  # takes a second, which most notebooks need not wait for
+    from helpers import recipe, targets  # takes a second, which most notebooks need not wait for
     from helpers.scenes import SCENES
 
-    for partition, scene, multitask in itertools.product(targets.PARTITIONS, ("all", *SCENES), (False, True)):
-        if run_name == default_run_name(data_lists.EMBEDDED, partition, scene, multitask):
-            naming = {"partition": partition, "scene": scene, "multitask": multitask}
+    varied = (targets.PARTITIONS, ("all", *SCENES), (False, True), recipe.PRESETS)
+    for partition, scene, multitask, preset in itertools.product(*varied):
+        if run_name == default_run_name(data_lists.EMBEDDED, partition, scene, multitask, preset=preset):
+            naming = {"partition": partition, "scene": scene, "multitask": multitask, "preset": preset}
             return {"dataset": data_lists.EMBEDDED, **naming}
     return {}
 

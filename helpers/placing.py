@@ -254,7 +254,7 @@ class _Stream:
         streams = [self._answers(network, rows, photo_root, batch_size) for network in run.networks]
         start = 0
         for batch in zip(*streams, strict=True):
-            views = {name: torch.cat([answered[name] for answered in batch], dim=1) for name in batch[0]}
+            views = read_outs.beside(batch)
             count = len(next(iter(views.values())))
             if self.distributions is not None and run.classes:
                 self.distributions.append(_distribution(run, views, rows["id"].iloc[start : start + count]))
@@ -301,7 +301,7 @@ def _sound(scores: Tensor) -> Tensor:
 
 
 def _distribution(run: predict.Run, views: Mapping[str, Tensor], ids: pd.Series) -> pd.DataFrame:
-    read_out = read_outs.of(run.classes, run.device)
+    read_out = run.read_out()
     model, shares = list(read_out.shares(read_outs.fuse(views, run.fusion)).items())[-1]
     probability = run.calibration.tempered(model, shares).cpu().double().numpy() * run.calibration.inside(model)
     classes = list(run.classes.values())[-1]

@@ -15,7 +15,9 @@ from helpers import (
     calibration,
     devices,
     features,
+    gallery,
     inputs,
+    manifests,
     metrics,
     models,
     photo_stores,
@@ -23,6 +25,7 @@ from helpers import (
     progress,
     read_outs,
     regions,
+    search,
     segmentation,
     spread,
     targets,
@@ -75,6 +78,8 @@ class Run:
         By fusion.
     fusion : str
         The one that counts.
+    searching : Search or None
+        Among training photos, where the networks have galleries of them.
     """
 
     networks: tuple[Network, ...]
@@ -82,6 +87,7 @@ class Run:
     training_places: pd.DataFrame
     calibrations: dict[str, calibration.Calibration] = field(default_factory=dict)
     fusion: str = "max"
+    searching: search.Search | None = None
 
     @property
     def device(self) -> torch.device:
@@ -92,6 +98,15 @@ class Run:
     def calibration(self) -> calibration.Calibration:
         """That of the fusion that counts."""
         return self.calibrations.get(self.fusion, calibration.Calibration(self.fusion))
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of its answers, the best founded last."""
+        return read_outs.models_of(self.classes, self.searching is not None)
+
+    def read_out(self) -> read_outs.ReadOut | read_outs.CoordinateReadOut:
+        """How the outputs of its networks are read."""
+        return read_outs.of(self.classes, self.device, self.searching)
 
     @property
     def fusions(self) -> tuple[str, ...]:
@@ -190,7 +205,11 @@ def _loaded(
             )
     places = pd.read_parquet(folders[0] / "training_places.parquet")
     by_default = fusion == "auto" or not classes[0]  # coordinates are fused in one way
-    return Run(networks, classes[0], places, calibrations, best if by_default else fusion)
+    searching = None
+    if read_outs.SEARCH in networks[0].settings["classes"]:
+        kept = gallery.joined([gallery.read(folder / gallery.FILE) for folder in folders])
+        searching = search.Search(kept, len(list(classes[0].values())[-1]), device)
+    return Run(networks, classes[0], places, calibrations, best if by_default else fusion, searching)
 
 
 def _answers_to(scene: str, folder: Path, network: Network) -> dict[str, object]:
@@ -208,7 +227,11 @@ def _network(folder: Path, device: torch.device) -> tuple[Network, dict[str, tar
     palette = segmentation.Palette.read(folder / segmentation.PALETTE) if settings.get("segmentation") else None
     colours = palette.colours if palette else None
     model = Geolocator(settings["architecture"], settings["classes"], "none", palette=colours)
-    models.restore(model, folder / "model.safetensors", targets.fingerprints(folder / "classes", settings["classes"]))
+    fingerprints = targets.fingerprints(folder / "classes", settings["classes"])
+    if read_outs.SEARCH in settings["classes"]:
+        file = folder / gallery.FILE
+        fingerprints[read_outs.SEARCH] = manifests.fingerprint(file) if file.exists() else "none, for it is gone"
+    models.restore(model, folder / "model.safetensors", fingerprints)
     if colours and model.palette[: len(colours)].tolist() != list(map(list, colours)):
         raise ValueError(
             f"{folder / segmentation.PALETTE} has other colours than the network has learned: put the files of one run "
@@ -236,13 +259,13 @@ def at_level(run: Run, level: str) -> Run:
     ValueError
         If there is no such model, naming the nearest.
     """
-    models = read_outs.models_of(run.classes)
-    answering = read_outs.model(models, level)
-    if answering == models[-1]:
+    answering = read_outs.model(run.models, level)
+    if answering == run.models[-1]:
         return run
-    reason = f"radii are fitted for {models[-1]}, not for {answering}"
+    reason = f"radii are fitted for {run.models[-1]}, not for {answering}"
     calibrations = {fusion: fitted.unfitted(reason) for fusion, fitted in run.calibrations.items()}
-    return replace(run, classes={answering: run.classes[answering]}, calibrations=calibrations)
+    classes = run.classes if answering == read_outs.HIERARCHY else {answering: run.classes[answering]}
+    return replace(run, classes=classes, calibrations=calibrations, searching=None)
 
 
 def with_maps(runs: Mapping[str, Run], rows: pd.DataFrame, dataset: str) -> pd.DataFrame:
@@ -521,7 +544,7 @@ def outputs(
     """
     streams = [_outputs(network, rows, photo_root, batch_size) for network in run.networks]
     for batch in zip(*streams, strict=True):
-        yield {name: torch.cat([views[name] for views in batch], dim=1) for name in batch[0]}
+        yield read_outs.beside(batch)
 
 
 @torch.inference_mode()
@@ -567,7 +590,7 @@ class _Namer:
 
     def __init__(self, run: Run) -> None:
         self.run, self.earth = run, earth_of(run)
-        self.read_out = read_outs.of(run.classes, run.device)
+        self.read_out = run.read_out()
 
     def __call__(self, views: Mapping[str, Tensor], rows: pd.DataFrame) -> dict[_Key, pd.DataFrame]:
         shares = self.read_out.shares(read_outs.fuse(views, self.run.fusion))
@@ -607,8 +630,8 @@ class _Placer(_Namer):
         tables: dict[_Key, pd.DataFrame] = {}
         for fusion in reversed(self.run.fusions):  # the one that counts is the last, and goes on below
             fused = read_outs.fuse(views, fusion)
-            shares = self.read_out.shares(fused)
-            for model, answer in self.read_out(shares).items():
+            shares, read = self.read_out.answers(fused)
+            for model, answer in read.items():
                 tables["answer", fusion, model] = self._calibrated(fusion, model, shares[model], answer, known)
         for model in shares:
             tables["answer", "", model] = tables["answer", self.run.fusion, model]

@@ -7,13 +7,17 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from helpers import cells, objectives, targets
+from helpers import cells, models, objectives, search, targets
 
+SEARCH = models.SEARCH
+"""Name of the answer that a search among training photos gives."""
 HIERARCHY = "f*"  # the paper's name for reading the fine cell out with its coarse and middle ancestors
 FUSIONS = ("max", "mean", "product")
 """How several views of a photo, crops of it and networks that look at it, become one answer."""
 
+_PLACE = ("predicted_latitude", "predicted_longitude")
 _LEAST = 1e-12  # so that levels which contradict each other with certainty do not multiply to nothing but zeros
 
 
@@ -27,10 +31,17 @@ class ReadOut:
         ``f*`` is read out too.
     device : torch.device
         Where the probabilities are.
+    searching : Search, optional
+        Among training photos: one more answer, and the best founded.
     """
 
-    def __init__(self, classes: Mapping[str, targets.Classes], device: torch.device) -> None:
-        self.classes = dict(classes)
+    def __init__(
+        self,
+        classes: Mapping[str, targets.Classes],
+        device: torch.device,
+        searching: search.Search | None = None,
+    ) -> None:
+        self.classes, self.searching = dict(classes), searching
         *coarser, self.finest = self.classes
         self.ancestors: dict[str, Tensor] = {}
         partitions = {name: each for name, each in classes.items() if isinstance(each, cells.Partition)}
@@ -43,7 +54,7 @@ class ReadOut:
     @property
     def models(self) -> tuple[str, ...]:
         """Names of the answers, the best founded last."""
-        return models_of(self.classes)
+        return models_of(self.classes, self.searching is not None)
 
     def hierarchical(self, probabilities: Mapping[str, Tensor]) -> Tensor:
         """Probability of each finest cell times those of its ancestors, renormalised, of shape (n, cells).
@@ -57,12 +68,36 @@ class ReadOut:
 
     def shares(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Probability of each class, of shape (n, classes), by each of :attr:`models`."""
-        levels = {name: outputs[name] for name in self.classes}
-        return {**levels, HIERARCHY: self.hierarchical(outputs)} if self.ancestors else levels
+        return self.answers(outputs)[0]
+
+    def answers(self, outputs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, pd.DataFrame]]:
+        """Probability of each class, and the place, by each of :attr:`models`.
+
+        Parameters
+        ----------
+        outputs : mapping of str to Tensor of shape (n, outputs)
+            By head, from :func:`fuse`.
+
+        Returns
+        -------
+        shares : dict of str to Tensor of shape (n, classes)
+        tables : dict of str to DataFrame
+            As a call gives them. A search names a place of its own, which need not lie in the likeliest cell.
+        """
+        shares = {name: outputs[name] for name in self.classes}
+        if self.ancestors:
+            shares[HIERARCHY] = self.hierarchical(outputs)
+        tables = self(shares)
+        if self.searching:
+            found = self.searching(outputs[SEARCH], list(shares.values())[-1])
+            shares[SEARCH] = found.shares
+            place = dict(zip(_PLACE, found.place.T, strict=True))
+            tables[SEARCH] = self({SEARCH: found.shares})[SEARCH].assign(**place)
+        return shares, tables
 
     def classes_of(self, model: str) -> targets.Classes:
         """Classes that one of :attr:`models` answers with."""
-        return self.classes[self.finest if model == HIERARCHY else model]
+        return self.classes[self.finest if model in (HIERARCHY, SEARCH) else model]
 
     def __call__(self, shares: Mapping[str, Tensor]) -> dict[str, pd.DataFrame]:
         """Most likely class of each photo.
@@ -104,6 +139,11 @@ class CoordinateReadOut:
 
     models = (targets.COORDINATES,)
 
+    def answers(self, outputs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, pd.DataFrame]]:
+        """As :meth:`ReadOut.answers`."""
+        shares = self.shares(outputs)
+        return shares, self(shares)
+
     def shares(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The vectors, or latitudes and longitudes, as they are."""
         return {targets.COORDINATES: outputs[targets.COORDINATES].float()}
@@ -128,18 +168,21 @@ class CoordinateReadOut:
         }
 
 
-def of(classes: Mapping[str, targets.Classes], device: torch.device) -> ReadOut | CoordinateReadOut:
+def of(
+    classes: Mapping[str, targets.Classes], device: torch.device, searching: search.Search | None = None
+) -> ReadOut | CoordinateReadOut:
     """How the outputs of a network are read: as classes where it has some, else as coordinates."""
-    return ReadOut(classes, device) if classes else CoordinateReadOut()
+    return ReadOut(classes, device, searching) if classes else CoordinateReadOut()
 
 
-def models_of(classes: Mapping[str, targets.Classes]) -> tuple[str, ...]:
+def models_of(classes: Mapping[str, targets.Classes], searches: bool = False) -> tuple[str, ...]:
     """Names of the answers of a run with such classes, the best founded last, without what it takes to answer."""
     names = tuple(classes) or CoordinateReadOut.models
-    return (*names, HIERARCHY) if len(names) > 1 else names
+    hierarchy = (HIERARCHY,) if len(names) > 1 else ()
+    return (*names, *hierarchy, *(SEARCH,) * searches)
 
 
-def model(models: Sequence[str], level: str) -> str:
+def model(known: Sequence[str], level: str) -> str:
     """The one of a run's models that a level names; ``auto`` is the best founded one, which is the last.
 
     Raises
@@ -147,10 +190,26 @@ def model(models: Sequence[str], level: str) -> str:
     ValueError
         If there is no such model, naming the nearest.
     """
-    if level not in ("auto", *models):
-        nearest = difflib.get_close_matches(level, models, n=1, cutoff=0)[0]
-        raise ValueError(f"the run has no level {level!r}, did you mean {nearest!r}? It has: {', '.join(models)}")
-    return models[-1] if level == "auto" else level
+    if level not in ("auto", *known):
+        nearest = difflib.get_close_matches(level, known, n=1, cutoff=0)[0]
+        raise ValueError(f"the run has no level {level!r}, did you mean {nearest!r}? It has: {', '.join(known)}")
+    return known[-1] if level == "auto" else level
+
+
+def beside(networks: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Outputs of networks that see the same photos, each of shape (n, views, outputs), as views of one.
+
+    What is searched by lies side by side instead, scaled to length 1 for each: a training photo has to look alike to
+    all of them.
+    """
+    together = {}
+    for name in networks[0]:
+        parts = [each[name] for each in networks]
+        if name == SEARCH:
+            together[name] = torch.cat([functional.normalize(part.float(), dim=2) for part in parts], dim=2)
+        else:
+            together[name] = torch.cat(parts, dim=1)
+    return together
 
 
 def fuse(outputs: Mapping[str, Tensor], fusion: str = "max") -> dict[str, Tensor]:
@@ -158,7 +217,7 @@ def fuse(outputs: Mapping[str, Tensor], fusion: str = "max") -> dict[str, Tensor
 
     Over classes: softmax for each view, then the largest probability over the views, as the paper's PyTorch successor
     takes it; their mean; or their product, of which the root is taken, so that it is as sure as one view. Scaled to sum
-    to 1. Of coordinates the mean, whatever the fusion.
+    to 1. Of coordinates the mean, whatever the fusion; so of what is searched by, scaled to length 1.
 
     Parameters
     ----------
@@ -183,6 +242,8 @@ def fuse(outputs: Mapping[str, Tensor], fusion: str = "max") -> dict[str, Tensor
     for name, scores in outputs.items():
         if name == targets.COORDINATES:
             fused[name] = scores.float().mean(dim=1)
+        elif name == SEARCH:
+            fused[name] = functional.normalize(scores.float().mean(dim=1), dim=1)
         elif fusion == "product":
             fused[name] = scores.float().log_softmax(dim=2).mean(dim=1).softmax(dim=1)
         else:

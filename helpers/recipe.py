@@ -27,10 +27,13 @@ from helpers import (
 
 BEST_BY = (*metrics.SHARES, "median_km", "validation_loss")
 """What may choose the epoch that is kept."""
+PRESETS = ("plain", "search")
+"""What a run answers by: its classes alone, or classes and a search among its training photos."""
 _MOST_MINUTES = 100_000  # which the system's timers can count
 _MOST_SEED = 2**32 - 1
 _THE_LESS_THE_BETTER = ("median_km", "validation_loss")
 CHOICES = {
+    "preset": PRESETS,
     "partition": targets.PARTITIONS,
     "train_layers": ("heads", "all"),
     "scene": ("all", *scenes.SCENES),
@@ -49,6 +52,7 @@ CHOICES = {
 class Settings:
     """What a run is trained with: the parameters of ``04_training/train.ipynb``."""
 
+    preset: str
     partition: str
     dataset: str
     photo_root: str
@@ -84,11 +88,12 @@ class Settings:
 
     def __post_init__(self) -> None:
         models.check_architecture(self.architecture)
-        for name in ("learning_rate", "epochs", "batch_size", "image_size", "smoothing_km"):
+        for name in ("learning_rate", "epochs", "batch_size", "image_size"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
         factors = ("backbone_learning_rate_factor", "scene_loss_weight")
-        for name in ("short_side", "weight_decay", "warmup_epochs", "clip_norm", "patience", "seed", *factors):
+        numbers = ("short_side", "smoothing_km", "weight_decay", "warmup_epochs", "clip_norm", "patience", "seed")
+        for name in (*numbers, *factors):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
         if not 0 <= self.scene_threshold < 1:
@@ -105,6 +110,11 @@ class Settings:
                     "train_layers to all"
                 )
         coordinates = self.partition == targets.COORDINATES
+        if coordinates and self.preset == "search":
+            raise ValueError(
+                "preset 'search' weighs the photos of classes, which partition 'coordinates' has none of: choose "
+                "partition multi, or preset plain"
+            )
         fitting = objectives.COORDINATE_OBJECTIVES if coordinates else objectives.CLASS_OBJECTIVES
         if self.loss not in fitting:
             raise ValueError(

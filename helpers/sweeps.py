@@ -164,7 +164,8 @@ def of(parameters: Mapping[str, Any]) -> Sweep:
         For parameters that do not go together, or a password where an executed notebook would keep it.
     """
     given = {**notebooks.defaults("04_training/train"), **parameters, "run_name": "", "workers": 0}
-    settings, running = recipe.of(given)
+    # Of a sweep the preset says what varies; a search among training photos is added to the best of it, by training.
+    settings, running = recipe.of({**given, "preset": "plain"})
     storage = checked_url(given["storage"]) or os.environ.get(STORAGE, "")
     gpus = _gpus()
     if given["devices_per_trial"] > max(len(gpus), 1):

@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import copy
 import ctypes
+import dataclasses
 import inspect
 import json
 import math
@@ -26,8 +27,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributed.elastic.multiprocessing.errors import record
+from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from helpers import (
@@ -36,6 +39,7 @@ from helpers import (
     data_lists,
     devices,
     features,
+    gallery,
     inputs,
     labelled,
     manifests,
@@ -48,6 +52,7 @@ from helpers import (
     read_outs,
     recipe,
     scenes,
+    search,
     segmentation,
     stopwatch,
     targets,
@@ -488,6 +493,8 @@ class _Run:
         """Write the model with the best weights, and what belongs to it."""
         self.judged.load_state_dict(self.best)
         self.learned.load_state_dict(self.best)
+        if self.settings.preset == "search":
+            self._add_gallery()
         models.save(self.model, self.folder / "model.safetensors", self.fingerprints)
         # Rounded to about a kilometre: they serve a baseline, and a shared run should not tell where its owner lives.
         places = self.training.rows[["latitude", "longitude"]].round(2)
@@ -507,6 +514,53 @@ class _Run:
         if self.state.unreadable:
             unreadable = pd.DataFrame(sorted(self.state.unreadable.items()), columns=["id", "reason"])
             unreadable.to_csv(self.folder / "unreadable.csv", index=False)
+
+    def _add_gallery(self) -> None:
+        """Keep the training photos to search among, and give the network a head to search by."""
+        self.model.eval()
+        read_out = self.read_out
+        if not isinstance(read_out, read_outs.ReadOut):
+            raise ValueError("a run on coordinates has no classes whose photos could be weighed: set preset plain")
+        finest = read_out.finest
+        labels = self.training.labels[finest].numpy()
+        known, seen = self._seen(self.training, "features of training photos to search among")
+        known = known[labels[known] >= 0]
+        known = known[gallery.drawn(len(known), self.settings.seed)]
+        projection = gallery.whitening(seen[known])
+        places = self.training.rows[["latitude", "longitude"]].to_numpy(np.float64).round(2)[known]
+        keys = functional.normalize(projection(seen[known]), dim=1).half().float()
+        usual = search.USUAL if self.settings.partition == "multi" else (search.USUAL[0], 1.0)
+        kept = gallery.Gallery(keys, places, labels[known], *usual)
+        asked, queries = self._seen(self.validation, "features of validation photos to search with")
+        if len(asked):
+            with torch.no_grad():
+                answers = self.model.heads(queries[asked].to(self.device))
+                fused = read_outs.fuse({name: scores.unsqueeze(1) for name, scores in answers.items()})
+            shares = list(read_out.shares(fused).values())[-1].cpu()
+            query = functional.normalize(projection(queries[asked]), dim=1)
+            places = self.validation.rows[["latitude", "longitude"]].to_numpy(np.float64)[asked]
+            searching = search.Search(kept, len(read_out.classes[finest]), torch.device("cpu"))
+            sharpness, temperature = searching.fitted(query, shares, places)
+            kept = dataclasses.replace(kept, sharpness=sharpness, temperature=temperature)
+        gallery.write(kept, self.folder / gallery.FILE)
+        self.model.heads[models.SEARCH] = projection.to(self.device)
+        self.outputs[models.SEARCH] = projection.out_features
+        self.fingerprints[models.SEARCH] = manifests.fingerprint(self.folder / gallery.FILE)
+        print(
+            f"search among {len(known):,} training photos, sharpness {kept.sharpness:g}, temperature "
+            f"{kept.temperature:g}",
+            flush=True,
+        )
+
+    def _seen(self, photos: Photos, label: str) -> tuple[NDArray[np.int64], Tensor]:
+        """Numbers of the photos that could be read, and the features of all."""
+        failed: list[tuple[int, str]] = []
+        settings = self.settings
+        found = features.of(
+            *(self.model, photos.rows, photos.root, settings.image_size, "centre", settings.precision),
+            *(settings.batch_size, label, failed),
+        )
+        return np.setdiff1d(np.arange(len(photos)), [number for number, _ in failed]), found
 
     def batches(self) -> Generator[inputs.Batch, None, None]:
         """This process's photos of each step to come, from the step where the run is."""
@@ -593,7 +647,7 @@ class _Run:
             for total, part in zip(totals, summed, strict=True):
                 total.add_(part.to(total))
             fused = read_outs.fuse({name: scores.unsqueeze(1) for name, scores in answers.items()})
-            table = self.read_out(self.read_out.shares(fused))[self.read_out.models[-1]]
+            table = self.read_out.answers(fused)[1][self.read_out.models[-1]]
             rows = photos.rows.iloc[numbers.numpy()]
             places = table["predicted_latitude"], table["predicted_longitude"]
             found.append(metrics.great_circle_km(rows["latitude"], rows["longitude"], *places))

@@ -1,0 +1,417 @@
+"""What each step away from the recipe of 2018 gains, on real photos by folds of authors, and on the embedded world.
+
+``python -m benchmarks.ablation real WORK PHOTOS TRUTH.csv`` places every photo by runs that have not seen its author,
+with each row of the table, and writes ``ablation.md``, ``ablation.csv`` and ``ablation.png``.
+``python -m benchmarks.ablation toy-earth WORK`` does so for rendered scenes, with 1 to 64 thousand of them to learn
+from, and writes ``ablation_toy_earth.md``, ``.csv`` and ``.png``.
+
+Lists, features, runs and guesses stay in the folder WORK, and are not made again: begun anew, it goes on. Two hours on
+two cores for the real photos, most of them for the rows in which all layers learn; half an hour for the rendered ones.
+"""
+
+import argparse
+import copy
+import dataclasses
+import datetime
+import os
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from benchmarks import real_photos
+from benchmarks.__main__ import machine
+from helpers import (
+    baselines,
+    bootstrap,
+    data_lists,
+    metrics,
+    notebooks,
+    paths,
+    plots,
+    predict,
+    read_outs,
+    recipe,
+    toy_earth,
+    training,
+)
+
+SEED = 7
+HERE = Path(__file__).resolve().parent
+SIZES = (1_000, 4_000, 16_000, 64_000)
+"""Rendered training photos."""
+HELD_OUT = 2000
+"""Rendered photos for test, and for validation."""
+SHARES = (0.1, 0.25, 0.5)
+"""Of the training authors of a fold, for the curve of accuracy against photos."""
+
+SEARCHING: dict[str, object] = {"preset": "search"}
+ALL_LAYERS: dict[str, object] = {"image_size": 112, "train_layers": "all", "epochs": 5, "precision": "fp32"}
+SGD: dict[str, object] = {
+    **ALL_LAYERS,
+    **{"optimizer": "sgd", "learning_rate": 0.01, "weight_decay": 1e-4, "schedule": "halving", "warmup_epochs": 0.0},
+    "backbone_learning_rate_factor": 1.0,
+}
+RUNS: dict[str, dict[str, object]] = {
+    "plain": SEARCHING,
+    "small": {**SEARCHING, "image_size": 112},
+    "smoothed": {**SEARCHING, "objective": "haversine_smoothed", "smoothing_km": 0.0},
+    "lite2": {**SEARCHING, "architecture": "efficientnet_lite2"},
+    "sgd-112": SGD,
+}
+"""What is trained, by name; a run that searches answers without the search, too."""
+MINE, FINE_CELLS = "fine-cells", {"min_photos": 5, "max_photos_fine": 25}
+PUBLISHED = "all layers by SGD, 5 epochs, 112 px (2018)"
+BEST = "search"
+ROWS = (
+    *("random training photo", "densest place, no photo seen", "nearest neighbour"),
+    *(PUBLISHED, "frozen features, 112 px", "frozen features", "one crop", "finer cells", "smoothed targets"),
+    *("place of densest score", "levels tempered", BEST, "search, smoothed targets", "search, 112 and 224 px"),
+    "search, two backbones",
+)
+"""Of the table, from what sees nothing to what sees most."""
+Guesses = dict[str, np.ndarray]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation", description=__doc__)
+    parser.add_argument("what", choices=["real", "toy-earth"])
+    parser.add_argument("work", type=Path)
+    parser.add_argument("photos", type=Path, nargs="?")
+    parser.add_argument("truth", type=Path, nargs="?")
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    os.environ["PHOTO_GEOLOCATION_ROOT"] = str(arguments.work.resolve())
+    if arguments.what == "toy-earth":
+        toy_earth_page()
+    elif arguments.photos and arguments.truth:
+        real_page(arguments.photos, arguments.truth)
+    else:
+        parser.error("real needs the folder of the photos and a table of their truth")
+
+
+def real_page(photos: Path, truth_file: Path) -> None:
+    """Every row on every fold, and the curve of accuracy against training photos."""
+    truth = pd.read_csv(truth_file, dtype={"id": str, "author": str})
+    truth["fold"] = real_photos.folds(truth)
+    tables, curve = [], []
+    for fold in range(real_photos.FOLDS):
+        dataset = f"real-{fold}"
+        if not (paths.cells(dataset) / "labels.parquet").exists():
+            real_photos.make_inputs(truth, photos, test=fold, validation=(fold + 1) % real_photos.FOLDS)
+        tables.append(placed(f"all-{fold}", dataset, photos, real_rows))
+        tables.append(placed(f"fine-{fold}", with_finer_cells(dataset, photos), photos, finer_rows))
+        for share in SHARES:
+            smaller = of_fewer_authors(dataset, photos, share)
+            few = placed(f"few-{fold}-{share}", smaller, photos, few_rows)
+            curve.append(few.assign(training=_learned(smaller)))
+        whole = tables[-2][tables[-2]["row"].isin(["frozen features", BEST, "densest place, no photo seen"])]
+        curve.append(whole.assign(training=_learned(dataset)))
+    table = pd.concat(tables, ignore_index=True)
+    intervals = _intervals(table)
+    grown = _curve(pd.concat(curve, ignore_index=True))
+    intervals.to_csv(HERE / "ablation.csv", index=False)
+    plots.save(plots.ablation_plot(intervals, grown, "training photos"), HERE / "ablation.png")
+    text = f"""# From the recipe of 2018 to a search, on {len(truth):,} real photos
+
+{real_photos.FOLDS} folds grouped by author: every photo is placed by a run that has learned from three fifths of the
+authors, while what there is to choose was chosen by another fifth; the same photos for every row. efficientnet_lite0
+with weights from ImageNet at {real_photos.IMAGE_SIZE} px and five crops, unless a row says otherwise.
+Measured on {datetime.date.today()}, {machine()}, seed {SEED}.
+
+    python -m benchmarks.ablation real WORK PHOTOS TRUTH.csv
+
+{bootstrap.markdown(intervals)}
+Against the plain run (`frozen features`), in points, with 95 % intervals bootstrapped over authors:
+
+{real_photos.plain_table(_gains(table))}
+
+## With more photos
+
+Mean over the folds, in per cent:
+
+{real_photos.plain_table(grown.round(1))}
+"""
+    _written(HERE / "ablation.md", text)
+
+
+def toy_earth_page() -> None:
+    """The same on rendered scenes, for each number of training photos."""
+    photos = paths.root() / "toy-photos"
+    truth = _rendered(photos)
+    tables, curve = [], []
+    for size in SIZES:
+        dataset = f"toy-{size}"
+        if not (paths.cells(dataset) / "labels.parquet").exists():
+            learned = truth[truth["split"] == "train"].iloc[:size]
+            _listed(pd.concat([learned, truth[truth["split"] != "train"]]), dataset, photos, {})
+        table = placed(f"toy-{size}", dataset, photos, toy_rows)
+        tables.append(table.assign(size=size))
+        curve.append(table.assign(training=size))
+    table = pd.concat(tables, ignore_index=True)
+    grown = _curve(pd.concat(curve, ignore_index=True))
+    grown.to_csv(HERE / "ablation_toy_earth.csv", index=False)
+    largest = table[table["size"] == SIZES[-1]]
+    intervals = _intervals(largest)
+    plots.save(plots.ablation_plot(intervals, grown, "training photos"), HERE / "ablation_toy_earth.png")
+    parts = []
+    for size in SIZES:
+        parts.append(f"## {size:,} training photos\n\n{bootstrap.markdown(_intervals(table[table['size'] == size]))}")
+    text = f"""# The same on rendered scenes
+
+`toy-earth`, {SIZES[0]:,} to {SIZES[-1]:,} photos to learn from, {(truth["split"] == "test").sum():,} others to place,
+efficientnet_lite0 at 112 px, five crops. Rendered scenes say which gains last as photos become many, not how good
+guesses about real photos are. Measured on {datetime.date.today()}, {machine()}, seed {SEED}.
+
+    python -m benchmarks.ablation toy-earth WORK
+
+{chr(10).join(parts)}"""
+    _written(HERE / "ablation_toy_earth.md", text)
+
+
+def placed(name: str, dataset: str, photos: Path, rows: "Rows") -> pd.DataFrame:
+    """Guesses of some rows for the test photos of a dataset, from WORK where they have been made.
+
+    Returns
+    -------
+    DataFrame
+        ``row, id, author, distance_km``.
+    """
+    file = paths.root() / "placed" / f"{name}.parquet"
+    if not file.exists():
+        listed = data_lists.read(dataset)
+        test = listed[listed["split"] == "test"].reset_index(drop=True)
+        parts = []
+        for row, place in rows(dataset, test, photos).items():
+            distance_km = metrics.great_circle_km(test["latitude"], test["longitude"], *place.T)
+            author = test["author"].fillna(test["id"])
+            parts.append(pd.DataFrame({"row": row, "id": test["id"], "author": author, "distance_km": distance_km}))
+            print(f"{name}, {row}: {np.round(100 * metrics.accuracy(distance_km), 1)}", flush=True)
+        file.parent.mkdir(exist_ok=True)
+        with paths.replacing(file) as temporary:
+            pd.concat(parts, ignore_index=True).to_parquet(temporary)
+    return pd.read_parquet(file)
+
+
+def real_rows(dataset: str, test: pd.DataFrame, photos: Path) -> Guesses:
+    """All rows that share the cells of the notebooks' defaults."""
+    plain = loaded(dataset, photos, ["plain"])
+    small = loaded(dataset, photos, ["small"])
+    smoothed = loaded(dataset, photos, ["smoothed"])
+    found = _unseeing(plain, test) | _alike(plain, dataset, test, photos)
+    found |= _read(plain, test, photos, {"frozen features": "f*", BEST: read_outs.SEARCH})
+    found |= _read(plain, test, photos, {"one crop": "f*"}, crops=slice(4, 5))
+    found |= _steps(plain, test, photos)
+    found |= _read(small, test, photos, {"frozen features, 112 px": "f*"})
+    found |= _read(smoothed, test, photos, {"smoothed targets": "f*", "search, smoothed targets": read_outs.SEARCH})
+    both = loaded(dataset, photos, ["plain", "small"])
+    found |= _read(both, test, photos, {"search, 112 and 224 px": read_outs.SEARCH})
+    both = loaded(dataset, photos, ["plain", "lite2"])
+    found |= _read(both, test, photos, {"search, two backbones": read_outs.SEARCH})
+    return found | _read(loaded(dataset, photos, ["sgd-112"]), test, photos, {PUBLISHED: "f*"})
+
+
+def finer_rows(dataset: str, test: pd.DataFrame, photos: Path) -> Guesses:
+    """Cells with less photos."""
+    return _read(loaded(dataset, photos, ["plain"]), test, photos, {"finer cells": "f*"})
+
+
+def few_rows(dataset: str, test: pd.DataFrame, photos: Path) -> Guesses:
+    """What the curve of accuracy against training photos shows."""
+    plain = loaded(dataset, photos, ["plain"])
+    found = _unseeing(plain, test)
+    del found["random training photo"]
+    return found | _read(plain, test, photos, {"frozen features": "f*", BEST: read_outs.SEARCH})
+
+
+def toy_rows(dataset: str, test: pd.DataFrame, photos: Path) -> Guesses:
+    """What rendered scenes are worth computing for."""
+    small, smoothed = (loaded(dataset, photos, [name]) for name in ("small", "toy-smoothed"))
+    found = _unseeing(small, test) | _alike(small, dataset, test, photos)
+    found |= _read(small, test, photos, {"frozen features": "f*", BEST: read_outs.SEARCH})
+    found |= _read(small, test, photos, {"one crop": "f*"}, crops=slice(4, 5))
+    found |= _steps(small, test, photos)
+    return found | _read(
+        smoothed, test, photos, {"smoothed targets": "f*", "search, smoothed targets": read_outs.SEARCH}
+    )
+
+
+Rows = type(real_rows)
+RUNS["toy-smoothed"] = {**RUNS["smoothed"], "image_size": 112}
+
+
+def loaded(dataset: str, photos: Path, names: list[str]) -> predict.Run:
+    """Networks that answer together, trained where they are not there yet."""
+    folders = []
+    for name in names:
+        folder = paths.run(f"{dataset}-{name}")
+        if not (folder / "model.safetensors").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            parameters = {**notebooks.defaults("04_training/train"), "dataset": dataset, "photo_root": str(photos)}
+            parameters |= {"image_size": real_photos.IMAGE_SIZE, **RUNS[name]}
+            training.train_alone(training.Job(*recipe.of(parameters), folder, folder / "checkpoints"))
+        folders.append(folder)
+    return predict.load({"all": folders})["all"]
+
+
+def _read(
+    run: predict.Run, test: pd.DataFrame, photos: Path, models: Mapping[str, str], crops: slice = slice(None)
+) -> Guesses:
+    """Places by some of a run's models, each under the name of its row."""
+    read_out, parts = run.read_out(), []
+    for views in predict.outputs(run, test, photos, 64):
+        fused = read_outs.fuse({name: each[:, crops] for name, each in views.items()}, run.fusion)
+        parts.append(read_out.answers(fused)[1])
+    place = ["predicted_latitude", "predicted_longitude"]
+    return {row: np.concatenate([part[model][place].to_numpy() for part in parts]) for row, model in models.items()}
+
+
+def _steps(run: predict.Run, test: pd.DataFrame, photos: Path) -> Guesses:
+    """What stands between f* and a search: the densest place, then the temperature."""
+    if run.searching is None:
+        raise ValueError("the run has no gallery")
+    gallery = run.searching.gallery
+    found: Guesses = {}
+    for row, temperature in (("place of densest score", 1.0), ("levels tempered", gallery.temperature)):
+        searching = copy.copy(run.searching)
+        searching.gallery = dataclasses.replace(gallery, sharpness=0.0, temperature=temperature)
+        varied = dataclasses.replace(run, searching=searching)
+        found |= _read(varied, test, photos, {row: read_outs.SEARCH})
+    return found
+
+
+def _unseeing(run: predict.Run, test: pd.DataFrame) -> Guesses:
+    """A random training photo's place, and the place from which the expected score over all of them is highest."""
+    place = ["predicted_latitude", "predicted_longitude"]
+    drawn = baselines.blind({"all": run}, test, SEED)[metrics.RANDOM_TRAINING_PHOTO][place].to_numpy()
+    if run.searching is None:
+        raise ValueError("the run has no gallery")
+    searching = run.searching
+    weight = torch.full((1, len(searching.labels)), 1 / len(searching.labels))
+    densest = searching.places(weight)
+    return {"random training photo": drawn, "densest place, no photo seen": np.repeat(densest, len(test), axis=0)}
+
+
+def _alike(run: predict.Run, dataset: str, test: pd.DataFrame, photos: Path) -> Guesses:
+    """The place of the photo whose features are most alike."""
+    learned = baselines.learned({"all": run}, 1_000_000, SEED)
+    found, _ = baselines.seeing({"all": run}, learned.asked, photos, test, photos, 64, SEED)
+    nearest = found[metrics.NEAREST_NEIGHBOUR]
+    return {"nearest neighbour": nearest[["predicted_latitude", "predicted_longitude"]].to_numpy()}
+
+
+def _learned(dataset: str) -> int:
+    return int((data_lists.read(dataset)["split"] == "train").sum())
+
+
+def with_finer_cells(dataset: str, photos: Path) -> str:
+    """The same list under another name, with cells of less photos."""
+    name = f"{dataset}-{MINE}"
+    return name if (paths.cells(name) / "labels.parquet").exists() else _copied(dataset, name, photos, 1, FINE_CELLS)
+
+
+def of_fewer_authors(dataset: str, photos: Path, share: float) -> str:
+    """The same list with a share of the training authors."""
+    name = f"{dataset}-{round(100 * share)}"
+    return name if (paths.cells(name) / "labels.parquet").exists() else _copied(dataset, name, photos, share, {})
+
+
+def _copied(dataset: str, name: str, photos: Path, share: float, of_cells: Mapping[str, object]) -> str:
+    listed = data_lists.read(dataset)
+    author = listed["author"].fillna(listed["id"])
+    names = np.sort(author[listed["split"] == "train"].unique())
+    kept = np.random.default_rng(SEED).permutation(names)[: max(1, round(share * len(names)))]
+    rows = listed[(listed["split"] != "train") | author.isin(kept)]
+    _listed(rows[["id", "path", "latitude", "longitude", "author", "split"]], name, photos, of_cells)
+    return name
+
+
+def _listed(rows: pd.DataFrame, dataset: str, photos: Path, of_cells: Mapping[str, object]) -> None:
+    file = paths.root() / f"{dataset}.csv"
+    rows.to_csv(file, index=False)
+    notebooks.run("01_data/make_list", {"dataset": dataset, "photo_root": str(photos), "truth": str(file)})
+    notebooks.run("03_partitioning/build_cells", {"dataset": dataset, **of_cells})
+
+
+def _rendered(photos: Path) -> pd.DataFrame:
+    """Rendered scenes, made once: as many as the largest size, and others for test and validation."""
+    sample = toy_earth.sample(SIZES[-1] + 3 * HELD_OUT, seed=SEED)
+    names = np.random.default_rng(SEED).permutation(sample["author"].unique())
+    # Authors in an order of chance, whole: test photos first, then those for validation.
+    ordered = sample.set_index("author").loc[names].reset_index()
+    begun = np.arange(len(ordered)) - ordered.groupby("author").cumcount().to_numpy()
+    ordered["split"] = np.where(begun < HELD_OUT, "test", np.where(begun < 2 * HELD_OUT, "validation", "train"))
+    truth = ordered[["id", "path", "latitude", "longitude", "author", "split"]]
+    photos.mkdir(exist_ok=True)
+    with ProcessPoolExecutor() as pool:
+        done = list(pool.map(_render, truth.itertuples(index=False), [photos] * len(truth), chunksize=256))
+    print(f"{sum(done):,} scenes rendered, {len(done) - sum(done):,} were there", flush=True)
+    return truth
+
+
+def _render(photo: tuple[object, ...], folder: Path) -> bool:
+    file = folder / photo.path  # type: ignore[attr-defined]
+    if file.exists():
+        return False
+    file.parent.mkdir(parents=True, exist_ok=True)
+    data = toy_earth.render_jpeg(photo.id, photo.latitude, photo.longitude)  # type: ignore[attr-defined]
+    with paths.replacing(file) as temporary:
+        temporary.write_bytes(data)
+    return True
+
+
+def _intervals(table: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy of each row with intervals, in the order of the table."""
+    by_row = {row: each.sort_values("id") for row, each in table.groupby("row")}
+    shown = [row for row in ROWS if row in by_row]
+    author = by_row[shown[0]]["author"].to_numpy()
+    distance_km = {row: by_row[row]["distance_km"].to_numpy() for row in shown}
+    return bootstrap.interval_table(distance_km, author, seed=SEED)
+
+
+def _gains(table: pd.DataFrame) -> pd.DataFrame:
+    """Points that each row has more than the plain run, at each distance."""
+    by_row = {row: each.sort_values("id") for row, each in table.groupby("row")}
+    plain = by_row["frozen features"]
+    rows = []
+    for row in [row for row in ROWS if row in by_row and row != "frozen features"]:
+        cells: dict[str, str] = {"row": row}
+        for km in metrics.THRESHOLDS_KM:
+            difference = (by_row[row]["distance_km"].to_numpy() <= km) * 1.0 - (plain["distance_km"].to_numpy() <= km)
+            mean, low, high = 100 * _bootstrapped(difference, plain["author"].to_numpy())
+            cells[f"{km:,} km"] = f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
+        rows.append(cells)
+    return pd.DataFrame(rows)
+
+
+def _bootstrapped(values: np.ndarray, author: np.ndarray, resamples: int = 1000) -> np.ndarray:
+    """Mean with its 95 % interval over authors."""
+    number, names = pd.factorize(author)
+    sums, counts = np.bincount(number, values), np.bincount(number)
+    drawn = np.random.default_rng(SEED).integers(len(names), size=(resamples, len(names)))
+    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    return np.array([values.mean(), *np.percentile(means, [2.5, 97.5])])
+
+
+def _curve(table: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy of each row against the number of training photos, in per cent."""
+    rows = []
+    table = table.assign(size=table["training"].round(-2) if table["training"].nunique() > 10 else table["training"])
+    for row in [row for row in ROWS if row in set(table["row"])]:
+        for size, each in table[table["row"] == row].groupby("size"):
+            shares = dict(zip(metrics.SHARES, 100 * metrics.accuracy(each["distance_km"]), strict=True))
+            rows.append({"row": row, "training photos": int(size), **shares})
+    return pd.DataFrame(rows)
+
+
+def _written(file: Path, text: str) -> None:
+    with paths.replacing(file) as temporary:
+        temporary.write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
