@@ -1,8 +1,8 @@
-"""Networks that ONNX Runtime answers for, beside PyTorch: as it is, in float32, and made ready to answer fast.
+"""Networks that ONNX Runtime answers for, beside PyTorch: as they are in float32, and made ready to answer fast.
 
-``python -m benchmarks export`` prints the lines. Crops of photos that are in memory already, uint8, go through the
-three in turn in one process, on all cores; the answers have to be the same. The reference is the network as it is
-loaded, channels-last, in batches of 20 crops.
+``python -m benchmarks export`` prints the lines. Crops of photos that are in memory already, uint8, go through all of
+them in turn in one process, on all cores; in float32 the answers have to be the same. As it is, a network is
+channels-last, as it is loaded, and is given 20 crops at once.
 """
 
 import tempfile
@@ -36,7 +36,7 @@ def _measured(architecture: str, image_size: int) -> Iterator[dict[str, Any]]:
     model = models.Geolocator(architecture, HEADS, weights="none").eval().to(memory_format=torch.channels_last)
     count = CROPS[architecture, image_size]
     views = torch.randint(0, 256, (count, 3, image_size, image_size), dtype=torch.uint8)
-    quick = inference.Quick(model, image_size, "auto", CPU)
+    quick = {precision: inference.Quick(model, image_size, precision, CPU) for precision in ("fp32", "bf16")}
     with tempfile.TemporaryDirectory() as folder:
         file = export.write(model, image_size, ["onnx"], Path(folder))["onnx"]
         runtime = onnx_inference.OnnxNetwork(file, inference.crops_that_suit(CPU, model, image_size), list(HEADS))
@@ -49,18 +49,24 @@ def _measured(architecture: str, image_size: int) -> Iterator[dict[str, Any]]:
     ways: dict[str, Callable[[], dict[str, Tensor]]] = {
         "onnx": lambda: runtime(views),
         "eager": eager,
-        "quick": lambda: quick(views),
+        "fp32": lambda: quick["fp32"](views),
+        "bf16": lambda: quick["bf16"](views),
     }
     answers = {name: way() for name, way in ways.items()}  # which also warms them up
     for name in HEADS:
         expected = answers["eager"][name]
-        torch.testing.assert_close(answers["onnx"][name], expected, atol=1e-4 * float(expected.abs().max()), rtol=1e-3)
+        for same in ("onnx", "fp32"):
+            within = 1e-4 * float(expected.abs().max())
+            torch.testing.assert_close(answers[same][name], expected, atol=within, rtol=1e-3)
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(REPEATS):
         for name, way in ways.items():
             rates[name].append(count / _seconds(way))
-    dtype = str(quick.dtype).removeprefix("torch.")
-    references = {"eager": "PyTorch in float32 as it is", "quick": f"PyTorch made ready to answer fast, in {dtype}"}
+    references = {
+        "eager": "PyTorch as it is, in float32",
+        "fp32": "PyTorch made ready to answer fast, in float32",
+        "bf16": "PyTorch made ready to answer fast, in bfloat16",
+    }
     for name, described in references.items():
         yield {
             "benchmark": f"network by ONNX Runtime in float32, reference: {described}",

@@ -526,7 +526,7 @@ def export_plot(
     """
     rows = checked.to_dict("records")
     formats = list(checked["format"].unique())
-    figure, axes = plt.subplots(figsize=(width, 0.8 + 0.24 * len(rows)), layout="constrained")
+    figure, axes = plt.subplots(figsize=(width, 0.9 + 0.24 * len(rows)), layout="constrained")
     for number, row in enumerate(rows):
         mine = (compared["format"] == row["format"]) & (compared["output"] == row["output"])
         difference = compared.loc[mine, "difference"].clip(lower=_NO_DIFFERENCE).to_numpy()
@@ -540,11 +540,11 @@ def export_plot(
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xscale("log")
     axes.set_xlim(_NO_DIFFERENCE / 2, 4 * max(float(checked["allowed"].max()), float(compared["difference"].max())))
-    axes.xaxis.set_major_locator(LogLocator(numticks=20))
+    axes.xaxis.set_major_locator(LogLocator(numticks=12 if width > 5 else 5))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel("Largest difference of the answers for a photo; grey: what is allowed; left edge: none")
+    axes.set_xlabel("Largest difference for a photo\n(grey: what is allowed)")
     axes.set_title(title)
     return finished(figure)
 

@@ -159,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", choices=devices.KINDS, default="auto")
     parser.add_argument("--precision", choices=devices.PRECISIONS, default="auto", help="fp32 where digits matter")
     parser.add_argument(
-        "--runtime", choices=placing.RUNTIMES, default="torch", help="onnx: faster on most CPUs, in fp32"
+        "--runtime", choices=placing.RUNTIMES, default="torch", help="onnx: ONNX Runtime, on a CPU in fp32"
     )
     parser.add_argument("--batch-size", type=_positive, default=0, help="photos that the device is given at once")
     parser.add_argument("--fusion", choices=("auto", *read_outs.FUSIONS), default="auto", help="of the five crops")
