@@ -201,9 +201,9 @@ def ready(
         notebooks compute with; answers in half precision differ from that by less than it matters, those of fp32 not
         at all.
     runtime : str
-        One of :data:`RUNTIMES`. ``onnx`` is ONNX Runtime, on a CPU: in float32 the faster for networks with depthwise
-        convolutions. It takes the exported file of a run where there is one, see :mod:`helpers.export`. Scenes and
-        segmentation maps are by PyTorch either way.
+        One of :data:`RUNTIMES`. ``onnx`` is ONNX Runtime, on a CPU: faster than PyTorch in float32, slower than it in
+        bfloat16 where there are instructions for that. It takes the exported file of a run where there is one, see
+        :mod:`helpers.export`. Scenes and segmentation maps are by PyTorch either way.
     batch_size : int
         Photos, five crops each, that the device is given at once; 0: as many as suit it.
     fusion : str
