@@ -13,7 +13,7 @@ from helpers import manifests, paths
 # A child of this process begins with the memory peak of its parent: those that tell theirs come before the heavy ones.
 NAMES = (
     *("toy_earth", "download", "shards", "data_lists", "lists_at_scale", "photos", "inputs", "cells"),
-    *("places", "list_steps", "cleaning", "predict", "prediction", "page", "training"),
+    *("places", "list_steps", "cleaning", "predict", "prediction", "export", "page", "training"),
 )
 TABLE = Path(__file__).resolve().parent / "README.md"
 

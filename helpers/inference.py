@@ -55,6 +55,8 @@ class Quick(nn.Module):
     In float32 the answers are those of the network up to rounding.
     """
 
+    runtime = "PyTorch"
+
     def __init__(
         self, network: nn.Module, image_size: int, precision: str, device: torch.device, at_once: int = 0
     ) -> None:

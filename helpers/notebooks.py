@@ -38,6 +38,7 @@ OUTPUTS: dict[str, Callable[[Mapping[str, Any]], Path]] = {
     "03_partitioning/build_regions": lambda p: paths.regions(p["dataset"]),
     "04_training/train": lambda p: paths.run(p["run_name"] or default_run_name(**_naming(p), preset=p["preset"])),
     "04_training/sweep": lambda p: paths.sweep(sweep_name(p)) / "results",
+    "04_training/export": lambda p: paths.exported(p["run"]),
     "05_evaluation/calibrate": lambda p: paths.calibration(p["run"]),
     "05_evaluation/evaluate": lambda p: paths.results(p["run"], p["dataset"]),
     "05_evaluation/evaluate_countries": lambda p: paths.countries(p["run"], p["dataset"]),

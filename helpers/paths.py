@@ -138,6 +138,19 @@ def run(run_name: str) -> Path:
     return root() / "04_training" / "runs" / checked_name(run_name)
 
 
+def exported(run_name: str) -> Path:
+    """Folder with the network of a run as files that other software runs.
+
+    Raises
+    ------
+    ValueError
+        If the name stands for several networks, ``a+b`` or ``{scene}``.
+    """
+    if "+" in run_name or "{scene}" in run_name:
+        raise ValueError(f"{run_name!r} stands for several networks, and a file holds one: export each by its own name")
+    return root() / "04_training" / "exported" / checked_name(run_name)
+
+
 def sweep(sweep_name: str) -> Path:
     """Folder of a sweep over parameters of training: its database, its trials, and its results."""
     return root() / "04_training" / "sweeps" / checked_name(sweep_name)

@@ -16,8 +16,10 @@ from torch import Tensor
 
 from helpers import (
     devices,
+    export,
     inference,
     inputs,
+    onnx_inference,
     photo_stores,
     photos,
     places,
@@ -32,6 +34,8 @@ from helpers.run_folders import Found
 from helpers.segmenters import Segmenter
 
 CROPS = 5
+RUNTIMES = ("torch", "onnx")
+"""What can compute the answers of networks."""
 PLACES = predict.GUESSES
 """Likeliest places that are told of each photo."""
 OF_PLACES = ("latitude", "longitude", "probability", "country", "region")
@@ -45,6 +49,9 @@ COLUMNS = (
 _PHOTOS_READ_OUT = 64  # at once
 _PHOTOS_READ = 16  # at once, so that there soon is something to compute
 _WORTH_WORKERS = 32  # photos: fewer are read faster than workers start
+
+
+_Answering = inference.Quick | onnx_inference.OnnxNetwork
 
 
 class Predictions(NamedTuple):
@@ -70,7 +77,7 @@ class Placer:
     """A run that is ready to place photos; see :func:`ready`."""
 
     runs: dict[str, predict.Run]
-    networks: dict[int, inference.Quick]
+    networks: Mapping[int, _Answering]
     """By the identity of the network that each answers for."""
     classifier: scene_classifier.Classifier | None
     remark: str
@@ -96,10 +103,11 @@ class Placer:
 
     @property
     def described(self) -> str:
-        """Device, number format and size of a batch in words."""
+        """Device, number format, what computes, and size of a batch in words."""
         quick = next(iter(self.networks.values()))
         dtype = str(quick.dtype).removeprefix("torch.")
-        return f"{devices.described(quick.device)}, {dtype}, {max(1, quick.at_once // CROPS)} photos at once"
+        photos_at_once = max(1, quick.at_once // CROPS)
+        return f"{devices.described(quick.device)}, {dtype}, {quick.runtime}, {photos_at_once} photos at once"
 
     def __call__(
         self, given: Given, distributions: bool = False, *, level: str = "auto", crops: int = CROPS
@@ -174,6 +182,7 @@ def ready(
     *,
     device: str = "auto",
     precision: str = "auto",
+    runtime: str = "torch",
     batch_size: int = 0,
     fusion: str = "auto",
     tell_scenes: bool = True,
@@ -191,6 +200,10 @@ def ready(
         One of `devices.PRECISIONS`; ``auto`` takes what the device gains by. Calibrations are fitted to what the
         notebooks compute with; answers in half precision differ from that by less than it matters, those of fp32 not
         at all.
+    runtime : str
+        One of :data:`RUNTIMES`. ``onnx`` is ONNX Runtime, on a CPU: faster than PyTorch in float32, slower than it in
+        bfloat16 where there are instructions for that. It takes the exported file of a run where there is one, see
+        :mod:`helpers.export`. Scenes and segmentation maps are by PyTorch either way.
     batch_size : int
         Photos, five crops each, that the device is given at once; 0: as many as suit it.
     fusion : str
@@ -205,9 +218,10 @@ def ready(
     Raises
     ------
     ValueError
-        If there is no such device here, the run cannot be read, or it looks at maps that cannot be made.
+        If there is no such device here, the runtime does not serve it or computes in no such format, the run cannot be
+        read, or it looks at maps that cannot be made.
     """
-    chosen = devices.named(device)
+    chosen = device_of(runtime, device, precision)
     runs = predict.load(found.folders, found.calibration, fusion, chosen)
     looking = {
         id(network): segmenters.of_run(folder, segmenter_weights)
@@ -215,10 +229,13 @@ def ready(
         for folder, network in zip(found.folders[scene], run.networks, strict=True)
         if network.palette
     }
-    networks = {
-        id(network): inference.Quick(network.model, network.image_size, precision, chosen, CROPS * batch_size)
-        for run in runs.values()
-        for network in run.networks
+    at_once = CROPS * batch_size
+    networks: dict[int, _Answering] = {
+        id(network): onnx_inference.of_run(folder, network.model, network.image_size, at_once)
+        if runtime == "onnx"
+        else inference.Quick(network.model, network.image_size, precision, chosen, at_once)
+        for scene, run in runs.items()
+        for folder, network in zip(found.folders[scene], run.networks, strict=True)
     }
     heads = {scene: "scene" in run.networks[0].model.heads for scene, run in runs.items()}
     classifier = None
@@ -226,6 +243,36 @@ def ready(
         classifier = quick_classifier(chosen, precision)
     reasons = {run.calibration.reason for run in runs.values()} - {""}
     return Placer(runs, networks, classifier, found.remark or "; ".join(sorted(reasons)), looking)
+
+
+def device_of(runtime: str, device: str, precision: str) -> torch.device:
+    """The device that answers with a runtime.
+
+    Raises
+    ------
+    ValueError
+        If there is no such runtime or device, the runtime is not installed, or it does not compute so.
+
+    Examples
+    --------
+    >>> device_of("torch", "cpu", "bf16")
+    device(type='cpu')
+    >>> device_of("onnx", "cuda", "auto")
+    Traceback (most recent call last):
+    ...
+    ValueError: runtime 'onnx' computes on a CPU in fp32, not on 'cuda' in 'auto': choose these, or runtime torch
+    """
+    if runtime not in RUNTIMES:
+        raise ValueError(f"there is no runtime {runtime!r}: choose one of {', '.join(RUNTIMES)}")
+    if runtime == "torch":
+        return devices.named(device)
+    if device not in ("auto", "cpu") or precision not in ("auto", "fp32"):
+        raise ValueError(
+            f"runtime 'onnx' computes on a CPU in fp32, not on {device!r} in {precision!r}: choose these, or runtime "
+            "torch"
+        )
+    export.require_packages("onnxruntime")
+    return devices.named("cpu")
 
 
 def quick_classifier(device: torch.device, precision: str) -> scene_classifier.Classifier:
@@ -241,7 +288,7 @@ def quick_classifier(device: torch.device, precision: str) -> scene_classifier.C
 class _Stream:
     """Outputs of networks for photos of which some may be unreadable, in the place of `predict.outputs`."""
 
-    networks: Mapping[int, inference.Quick]
+    networks: Mapping[int, _Answering]
     maps: Mapping[int, Given]
     unread: dict[str, str]
     """Takes the photos that cannot be read, and why. In their place a black one is answered, and not shown."""

@@ -41,6 +41,7 @@ _LEAST_ROW = 4.4  # points: a smaller row of a matrix has a name that nobody can
 _NEAREST_KM = 0.01  # nearer than 10 m is the same place, by any photo's coordinates
 EVIDENCE, _COVER = "inferno", 0.6  # colours of what speaks for an answer, and how far they cover the photo
 _LUMA = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601
+_NO_DIFFERENCE = 1e-9  # of two probabilities: where a logarithm has no place for none
 GREY, _BAR = "#6B6B6B", "#C9CDD1"
 _STYLE: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so every machine draws the same
@@ -505,6 +506,47 @@ def live_curves() -> Callable[[pd.DataFrame, pd.DataFrame], None]:
         plt.close(figure)
 
     return draw
+
+
+@styled
+def export_plot(
+    compared: pd.DataFrame, checked: pd.DataFrame, title: str = "", *, width: float = DOUBLE_COLUMN
+) -> Figure:
+    """How far the answers of exported files are from those of the network: a mark for each photo, format and output.
+
+    Parameters
+    ----------
+    compared : DataFrame
+        From :func:`helpers.export_checks.compare`.
+    checked : DataFrame
+        Its :func:`helpers.export_checks.summary`.
+    title : str
+    width : float
+        Of the figure, in inches.
+    """
+    rows = checked.to_dict("records")
+    formats = list(checked["format"].unique())
+    figure, axes = plt.subplots(figsize=(width, 0.9 + 0.24 * len(rows)), layout="constrained")
+    for number, row in enumerate(rows):
+        mine = (compared["format"] == row["format"]) & (compared["output"] == row["output"])
+        difference = compared.loc[mine, "difference"].clip(lower=_NO_DIFFERENCE).to_numpy()
+        aside = np.linspace(-0.22, 0.22, len(difference)) if len(difference) > 1 else np.zeros(1)
+        color = PALETTE[formats.index(row["format"])]
+        axes.plot(difference, number + aside, "o", color=color, markersize=2.2, markeredgewidth=0, alpha=0.6)
+        axes.plot([row["allowed"]] * 2, [number - 0.38, number + 0.38], color=GREY, linewidth=1)
+    unit = {"probability": "", "km": " (km)"}
+    labels = [f"{row['format']}: {row['output']}{unit.get(row['unit'], ' (share)')}" for row in rows]
+    axes.set_yticks(range(len(rows)), labels)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xscale("log")
+    axes.set_xlim(_NO_DIFFERENCE / 2, 4 * max(float(checked["allowed"].max()), float(compared["difference"].max())))
+    axes.xaxis.set_major_locator(LogLocator(numticks=12 if width > 5 else 5))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel("Largest difference for a photo\n(grey: what is allowed)")
+    axes.set_title(title)
+    return finished(figure)
 
 
 @styled

@@ -69,7 +69,7 @@ def _placed(asked: argparse.Namespace) -> tuple[given_photos.Given, pd.DataFrame
         prediction_files.check(asked.output)
     if asked.maps and asked.maps.exists() and not asked.maps.is_dir():
         raise ValueError(f"{asked.maps} is no folder: name one for the maps")
-    devices.named(asked.device)
+    placing.device_of(asked.runtime, asked.device, asked.precision)
     found = run_folders.find(asked.run)
     given = given_photos.find(asked.photos)
     _say(USE)
@@ -77,6 +77,7 @@ def _placed(asked: argparse.Namespace) -> tuple[given_photos.Given, pd.DataFrame
         found,
         device=asked.device,
         precision=asked.precision,
+        runtime=asked.runtime,
         batch_size=asked.batch_size,
         fusion=asked.fusion,
         tell_scenes=asked.scenes,
@@ -157,6 +158,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--maps", type=Path, metavar="FOLDER", help="draw a map for each photo")
     parser.add_argument("--device", choices=devices.KINDS, default="auto")
     parser.add_argument("--precision", choices=devices.PRECISIONS, default="auto", help="fp32 where digits matter")
+    parser.add_argument(
+        "--runtime", choices=placing.RUNTIMES, default="torch", help="onnx: ONNX Runtime, on a CPU in fp32"
+    )
     parser.add_argument("--batch-size", type=_positive, default=0, help="photos that the device is given at once")
     parser.add_argument("--fusion", choices=("auto", *read_outs.FUSIONS), default="auto", help="of the five crops")
     parser.add_argument(

@@ -52,6 +52,7 @@ def line(tmp_path_factory):
         notebooks.run("03_partitioning/build_regions", {"dataset": TINY})
         for network in NETWORKS:
             notebooks.run("04_training/train", {"dataset": TINY, "epochs": 2, "image_size": 64, **network})
+        notebooks.run("04_training/export", {"run": f"{TINY}-multi", "checked_photos": 20})
         notebooks.run("04_training/sweep", {"dataset": TINY, "epochs": 2, "image_size": 64, "trials": 2})
         for name in ANSWERING:
             notebooks.run("05_evaluation/evaluate", {"dataset": TINY, "run": f"{TINY}-{name}", "resamples": 50})
@@ -130,6 +131,17 @@ OUTPUTS = {
         "metrics.jsonl",
         "curves.png",
         "train.log",
+    ],
+    "04_training/export": [
+        "model.onnx",
+        "model.pt2",
+        "classes",
+        "interface.json",
+        "example.py",
+        "README.md",
+        "MODEL_CARD.md",
+        "checks.csv",
+        "checks.png",
     ],
     "04_training/sweep": ["trials.csv", "importances.csv", "parameters.png", "history.png"],
     "05_evaluation/calibrate": ["calibration.json", "comparison.csv", "confidences.parquet", "reliability.png"],
@@ -270,6 +282,9 @@ def test_a_run_is_evaluated_on_a_list_that_has_only_a_test_split(root, tmp_path)
     [
         ("04_training/train", {"partition": "mutli"}, "did you mean 'multi'"),
         ("04_training/train", {"dataset": "toy-eart"}, "Did you mean 'toy-earth'"),
+        ("04_training/export", {"run": f"{TINY}-multi", "formats": "onnx,pt1"}, "did you mean 'pt2'"),
+        ("04_training/export", {"run": f"{TINY}-multi+{TINY}-region"}, "export each by its own name"),
+        ("04_training/export", {"run": f"{TINY}-multi", "tolerance": 0.0}, r"of model\.onnx is not what the network"),
         ("05_evaluation/evaluate", {"run": "nobody"}, r"papermill 04_training/train\.ipynb"),
         ("05_evaluation/explain", {"run": f"{TINY}-multi", "level": "midle"}, "did you mean 'middle'"),
         ("05_evaluation/explain", {"run": f"{TINY}-multi", "dataset": TINY, "photos": "nobody"}, "is no test photo"),

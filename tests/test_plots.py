@@ -19,6 +19,7 @@ from helpers import (
     bootstrap,
     breakdown,
     comparison,
+    export_checks,
     map_checks,
     maps,
     metrics,
@@ -186,6 +187,16 @@ def broken_down(**groups):
     return breakdown.by_factor(facts, 20, seed=7)
 
 
+def exported(photos, outputs=("fine", "features"), formats=("onnx",)):
+    """Differences of exported answers, of which the first photo has none, and their summary."""
+    pairs = pd.MultiIndex.from_product([formats, outputs, range(photos)], names=["format", "output", "id"])
+    frame = pairs.to_frame(index=False).assign(same=pd.NA)
+    frame["difference"] = np.where(frame["id"] == 0, 0.0, 1e-7 * frame["id"])
+    frame.loc[frame["output"] != "features", "same"] = True
+    frame = frame.astype({"same": "boolean"})
+    return frame, export_checks.summary(frame, tolerance=1e-4)
+
+
 def one_of_each(width):
     """Every figure, of the smallest input and of some."""
     rng = np.random.default_rng(7)
@@ -202,6 +213,9 @@ def one_of_each(width):
     yield plots.coverage_plot(covered(), width=width)
     for photos in (1, 40):
         yield plots.deletion_plot(greyed(photos), "greyed out" * (photos > 1), width=width)
+    yield plots.export_plot(*exported(1), width=width)
+    every = ("coarse", "middle", "fine", "coordinates", "features")
+    yield plots.export_plot(*exported(90, every, ("onnx", "pt2")), "a run", width=width)
     yield plots.abstention_plot(answered(0), width=width)
     yield plots.abstention_plot(answered(300), "abstention", width=width)
     yield plots.comparison_plot(*differing(["f*"]), width=width)
@@ -841,3 +855,14 @@ def test_the_more_speaks_for_a_guess_the_brighter_its_place_whatever_the_photo()
     views = np.random.default_rng(7).integers(0, 256, (4, 1, 3), dtype=np.uint8)
     steps = [plots.overlaid(views, np.full((4, 1), share, np.float32)).mean(axis=2) for share in np.linspace(0, 1, 6)]
     assert (np.diff(steps, axis=0) > 0).all()
+
+
+def test_a_figure_of_an_export_has_a_mark_for_every_photo_and_what_is_allowed():
+    compared, checked = exported(5, ("fine", "coordinates"), ("onnx", "pt2"))
+    (axes,) = plots.export_plot(compared, checked).axes
+    marks, limits = axes.lines[::2], axes.lines[1::2]
+    assert [len(line.get_xdata()) for line in marks] == [5] * 4
+    np.testing.assert_allclose(marks[0].get_xdata(), [1e-9, 1e-7, 2e-7, 3e-7, 4e-7])
+    assert [line.get_xdata()[0] for line in limits] == [1e-4, 1.0, 1e-4, 1.0]
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == ["onnx: fine", "onnx: coordinates (km)", "pt2: fine", "pt2: coordinates (km)"]

@@ -140,6 +140,7 @@ def test_without_an_output_the_guesses_are_text_with_their_radii(lab, capsys):
         (["first", "album", "--output", "where.xlsx"], "none of the suffixes"),
         (["first", "album", "--maps", "album/0.jpg"], "is no folder"),
         (["first", "album", "--device", "cuda"], "no device 'cuda'"),
+        (["first", "album", "--runtime", "onnx", "--precision", "bf16"], "runtime 'onnx' computes on a CPU in fp32"),
     ],
 )
 def test_bad_input_is_refused_before_the_model_is_read(lab, capsys, monkeypatch, arguments, message):
@@ -197,6 +198,20 @@ def test_photos_are_placed_as_the_notebooks_place_them(lab):
     np.testing.assert_allclose(largest, exact.table["place_1_probability"].astype(float), rtol=1e-6)
     half = placing.ready(found, precision="bf16", tell_scenes=False)(given).table
     assert (half["confidence"] - exact.table["confidence"]).abs().max() < 0.02
+
+
+def test_onnx_runtime_places_photos_as_pytorch_does(lab):
+    given = given_photos.find(["album/?.jpg"])
+    by_torch, by_onnx = (
+        placing.ready(run_folders.find("first"), precision="fp32", runtime=runtime, tell_scenes=False)
+        for runtime in placing.RUNTIMES
+    )
+    assert ", PyTorch, " in by_torch.described
+    assert ", float32, ONNX Runtime, " in by_onnx.described
+    expected, found = by_torch(given).table, by_onnx(given).table
+    assert found["cell"].tolist() == expected["cell"].tolist()
+    for column in ("confidence", "radius_50_km", "place_5_probability"):
+        np.testing.assert_allclose(found[column].astype(float), expected[column].astype(float), rtol=1e-3)
 
 
 def test_many_photos_go_through_workers_in_their_order_with_the_bad_among_them(lab):
