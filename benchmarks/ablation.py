@@ -47,6 +47,8 @@ HELD_OUT = 2000
 """Rendered photos for test, and for validation."""
 SHARES = (0.1, 0.25, 0.5)
 """Of the training authors of a fold, for the curve of accuracy against photos."""
+AT = 20_000
+"""Training photos that the curve is drawn on to."""
 
 SEARCHING: dict[str, object] = {"preset": "search"}
 ALL_LAYERS: dict[str, object] = {"image_size": 112, "train_layers": "all", "epochs": 5, "precision": "fp32"}
@@ -59,18 +61,16 @@ RUNS: dict[str, dict[str, object]] = {
     "plain": SEARCHING,
     "small": {**SEARCHING, "image_size": 112},
     "smoothed": {**SEARCHING, "objective": "haversine_smoothed", "smoothing_km": 0.0},
-    "lite2": {**SEARCHING, "architecture": "efficientnet_lite2"},
     "sgd-112": SGD,
 }
 """What is trained, by name; a run that searches answers without the search, too."""
 MINE, FINE_CELLS = "fine-cells", {"min_photos": 5, "max_photos_fine": 25}
 PUBLISHED = "all layers by SGD, 5 epochs, 112 px (2018)"
-BEST = "search"
+UNSEEING, PLAIN, BEST = "densest place, no photo seen", "frozen features", "search"
 ROWS = (
-    *("random training photo", "densest place, no photo seen", "nearest neighbour"),
-    *(PUBLISHED, "frozen features, 112 px", "frozen features", "one crop", "finer cells", "smoothed targets"),
+    *("random training photo", UNSEEING, "nearest neighbour"),
+    *(PUBLISHED, "frozen features, 112 px", PLAIN, "one crop", "finer cells", "smoothed targets"),
     *("place of densest score", "levels tempered", BEST, "search, smoothed targets", "search, 112 and 224 px"),
-    "search, two backbones",
 )
 """Of the table, from what sees nothing to what sees most."""
 Guesses = dict[str, np.ndarray]
@@ -107,14 +107,16 @@ def real_page(photos: Path, truth_file: Path) -> None:
         for share in SHARES:
             smaller = of_fewer_authors(dataset, photos, share)
             few = placed(f"few-{fold}-{share}", smaller, photos, few_rows)
-            curve.append(few.assign(training=_learned(smaller)))
-        whole = tables[-2][tables[-2]["row"].isin(["frozen features", BEST, "densest place, no photo seen"])]
-        curve.append(whole.assign(training=_learned(dataset)))
-    table = pd.concat(tables, ignore_index=True)
-    intervals = _intervals(table)
+            curve.append(few.assign(step=share, training=_learned(smaller)))
+        whole = tables[-2][tables[-2]["row"].isin([PLAIN, BEST, UNSEEING])]
+        curve.append(whole.assign(step=1.0, training=_learned(dataset)))
+    distance_km, author = _by_row(pd.concat(tables, ignore_index=True))
+    intervals = bootstrap.interval_table(distance_km, author, seed=SEED)
+    gains = bootstrap.paired_differences(distance_km, author, seed=SEED, reference=PLAIN)
     grown = _curve(pd.concat(curve, ignore_index=True))
     intervals.to_csv(HERE / "ablation.csv", index=False)
-    plots.save(plots.ablation_plot(intervals, grown, "training photos"), HERE / "ablation.png")
+    plots.save(plots.difference_plot(gains), HERE / "ablation.png")
+    plots.save(plots.growth_plot(grown), HERE / "ablation_growth.png")
     text = f"""# From the recipe of 2018 to a search, on {len(truth):,} real photos
 
 {real_photos.FOLDS} folds grouped by author: every photo is placed by a run that has learned from three fifths of the
@@ -125,15 +127,17 @@ Measured on {datetime.date.today()}, {machine()}, seed {SEED}.
     python -m benchmarks.ablation real WORK PHOTOS TRUTH.csv
 
 {bootstrap.markdown(intervals)}
-Against the plain run (`frozen features`), in points, with 95 % intervals bootstrapped over authors:
+![Differences to the plain run](ablation.png)
 
-{real_photos.plain_table(_gains(table))}
 
 ## With more photos
 
-Mean over the folds, in per cent:
+![Accuracy against the number of training photos](ablation_growth.png)
 
-{real_photos.plain_table(grown.round(1))}
+Over all folds, in per cent; what each doubling of the photos adds, by a line through the logarithm of their number, and
+where that line would be at {AT:,}, which is a guess:
+
+{real_photos.plain_table(_extrapolated(grown))}
 """
     _written(HERE / "ablation.md", text)
 
@@ -154,12 +158,11 @@ def toy_earth_page() -> None:
     table = pd.concat(tables, ignore_index=True)
     grown = _curve(pd.concat(curve, ignore_index=True))
     grown.to_csv(HERE / "ablation_toy_earth.csv", index=False)
-    largest = table[table["size"] == SIZES[-1]]
-    intervals = _intervals(largest)
-    plots.save(plots.ablation_plot(intervals, grown, "training photos"), HERE / "ablation_toy_earth.png")
+    plots.save(plots.growth_plot(grown), HERE / "ablation_toy_earth.png")
     parts = []
     for size in SIZES:
-        parts.append(f"## {size:,} training photos\n\n{bootstrap.markdown(_intervals(table[table['size'] == size]))}")
+        intervals = bootstrap.interval_table(*_by_row(table[table["size"] == size]), seed=SEED)
+        parts.append(f"## {size:,} training photos\n\n{bootstrap.markdown(intervals)}")
     text = f"""# The same on rendered scenes
 
 `toy-earth`, {SIZES[0]:,} to {SIZES[-1]:,} photos to learn from, {(truth["split"] == "test").sum():,} others to place,
@@ -167,6 +170,8 @@ efficientnet_lite0 at 112 px, five crops. Rendered scenes say which gains last a
 guesses about real photos are. Measured on {datetime.date.today()}, {machine()}, seed {SEED}.
 
     python -m benchmarks.ablation toy-earth WORK
+
+![Accuracy against the number of training photos](ablation_toy_earth.png)
 
 {chr(10).join(parts)}"""
     _written(HERE / "ablation_toy_earth.md", text)
@@ -202,15 +207,13 @@ def real_rows(dataset: str, test: pd.DataFrame, photos: Path) -> Guesses:
     small = loaded(dataset, photos, ["small"])
     smoothed = loaded(dataset, photos, ["smoothed"])
     found = _unseeing(plain, test) | _alike(plain, dataset, test, photos)
-    found |= _read(plain, test, photos, {"frozen features": "f*", BEST: read_outs.SEARCH})
+    found |= _read(plain, test, photos, {PLAIN: "f*", BEST: read_outs.SEARCH})
     found |= _read(plain, test, photos, {"one crop": "f*"}, crops=slice(4, 5))
     found |= _steps(plain, test, photos)
     found |= _read(small, test, photos, {"frozen features, 112 px": "f*"})
     found |= _read(smoothed, test, photos, {"smoothed targets": "f*", "search, smoothed targets": read_outs.SEARCH})
     both = loaded(dataset, photos, ["plain", "small"])
     found |= _read(both, test, photos, {"search, 112 and 224 px": read_outs.SEARCH})
-    both = loaded(dataset, photos, ["plain", "lite2"])
-    found |= _read(both, test, photos, {"search, two backbones": read_outs.SEARCH})
     return found | _read(loaded(dataset, photos, ["sgd-112"]), test, photos, {PUBLISHED: "f*"})
 
 
@@ -224,14 +227,14 @@ def few_rows(dataset: str, test: pd.DataFrame, photos: Path) -> Guesses:
     plain = loaded(dataset, photos, ["plain"])
     found = _unseeing(plain, test)
     del found["random training photo"]
-    return found | _read(plain, test, photos, {"frozen features": "f*", BEST: read_outs.SEARCH})
+    return found | _read(plain, test, photos, {PLAIN: "f*", BEST: read_outs.SEARCH})
 
 
 def toy_rows(dataset: str, test: pd.DataFrame, photos: Path) -> Guesses:
     """What rendered scenes are worth computing for."""
     small, smoothed = (loaded(dataset, photos, [name]) for name in ("small", "toy-smoothed"))
     found = _unseeing(small, test) | _alike(small, dataset, test, photos)
-    found |= _read(small, test, photos, {"frozen features": "f*", BEST: read_outs.SEARCH})
+    found |= _read(small, test, photos, {PLAIN: "f*", BEST: read_outs.SEARCH})
     found |= _read(small, test, photos, {"one crop": "f*"}, crops=slice(4, 5))
     found |= _steps(small, test, photos)
     return found | _read(
@@ -292,7 +295,7 @@ def _unseeing(run: predict.Run, test: pd.DataFrame) -> Guesses:
     searching = run.searching
     weight = torch.full((1, len(searching.labels)), 1 / len(searching.labels))
     densest = searching.places(weight)
-    return {"random training photo": drawn, "densest place, no photo seen": np.repeat(densest, len(test), axis=0)}
+    return {"random training photo": drawn, UNSEEING: np.repeat(densest, len(test), axis=0)}
 
 
 def _alike(run: predict.Run, dataset: str, test: pd.DataFrame, photos: Path) -> Guesses:
@@ -347,64 +350,53 @@ def _rendered(photos: Path) -> pd.DataFrame:
     truth = ordered[["id", "path", "latitude", "longitude", "author", "split"]]
     photos.mkdir(exist_ok=True)
     with ProcessPoolExecutor() as pool:
-        done = list(pool.map(_render, truth.itertuples(index=False), [photos] * len(truth), chunksize=256))
+        columns = [truth[name] for name in ("id", "path", "latitude", "longitude")]
+        done = list(pool.map(_render, *columns, [photos] * len(truth), chunksize=256))
     print(f"{sum(done):,} scenes rendered, {len(done) - sum(done):,} were there", flush=True)
     return truth
 
 
-def _render(photo: tuple[object, ...], folder: Path) -> bool:
-    file = folder / photo.path  # type: ignore[attr-defined]
+def _render(name: str, path: str, latitude: float, longitude: float, folder: Path) -> bool:
+    file = folder / path
     if file.exists():
         return False
     file.parent.mkdir(parents=True, exist_ok=True)
-    data = toy_earth.render_jpeg(photo.id, photo.latitude, photo.longitude)  # type: ignore[attr-defined]
     with paths.replacing(file) as temporary:
-        temporary.write_bytes(data)
+        temporary.write_bytes(toy_earth.render_jpeg(name, latitude, longitude))
     return True
 
 
-def _intervals(table: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy of each row with intervals, in the order of the table."""
+def _by_row(table: pd.DataFrame) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Distances of each row for the same photos, in the order of the table, and the photos' authors."""
     by_row = {row: each.sort_values("id") for row, each in table.groupby("row")}
     shown = [row for row in ROWS if row in by_row]
     author = by_row[shown[0]]["author"].to_numpy()
-    distance_km = {row: by_row[row]["distance_km"].to_numpy() for row in shown}
-    return bootstrap.interval_table(distance_km, author, seed=SEED)
-
-
-def _gains(table: pd.DataFrame) -> pd.DataFrame:
-    """Points that each row has more than the plain run, at each distance."""
-    by_row = {row: each.sort_values("id") for row, each in table.groupby("row")}
-    plain = by_row["frozen features"]
-    rows = []
-    for row in [row for row in ROWS if row in by_row and row != "frozen features"]:
-        cells: dict[str, str] = {"row": row}
-        for km in metrics.THRESHOLDS_KM:
-            difference = (by_row[row]["distance_km"].to_numpy() <= km) * 1.0 - (plain["distance_km"].to_numpy() <= km)
-            mean, low, high = 100 * _bootstrapped(difference, plain["author"].to_numpy())
-            cells[f"{km:,} km"] = f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
-        rows.append(cells)
-    return pd.DataFrame(rows)
-
-
-def _bootstrapped(values: np.ndarray, author: np.ndarray, resamples: int = 1000) -> np.ndarray:
-    """Mean with its 95 % interval over authors."""
-    number, names = pd.factorize(author)
-    sums, counts = np.bincount(number, values), np.bincount(number)
-    drawn = np.random.default_rng(SEED).integers(len(names), size=(resamples, len(names)))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    return np.array([values.mean(), *np.percentile(means, [2.5, 97.5])])
+    return {row: by_row[row]["distance_km"].to_numpy() for row in shown}, author
 
 
 def _curve(table: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy of each row against the number of training photos, in per cent."""
+    """Accuracy of each row, in per cent, for each mean number of training photos."""
     rows = []
-    table = table.assign(size=table["training"].round(-2) if table["training"].nunique() > 10 else table["training"])
     for row in [row for row in ROWS if row in set(table["row"])]:
-        for size, each in table[table["row"] == row].groupby("size"):
+        of_row = table[table["row"] == row]
+        for _, each in of_row.groupby("step" if "step" in of_row else "training"):
             shares = dict(zip(metrics.SHARES, 100 * metrics.accuracy(each["distance_km"]), strict=True))
-            rows.append({"row": row, "training photos": int(size), **shares})
+            rows.append({"row": row, "training_photos": round(each["training"].mean()), **shares})
     return pd.DataFrame(rows)
+
+
+def _extrapolated(grown: pd.DataFrame) -> pd.DataFrame:
+    """Each row's accuracies, what doubling adds, and what that would lead to."""
+    rows = []
+    for row, each in grown.groupby("row", sort=False):
+        doublings = np.log2(each["training_photos"])
+        for known in each.to_dict("records"):
+            shown = [f"{known[share]:.1f}" for share in metrics.SHARES]
+            rows.append([row, f"{known['training_photos']:,}", *shown])
+        slopes = [np.polyfit(doublings, each[share], 1) for share in metrics.SHARES]
+        rows.append([row, "each doubling", *(f"{slope:+.1f}" for slope, _ in slopes)])
+        rows.append([row, f"{AT:,}", *(f"({slope * np.log2(AT) + at_one:.1f})" for slope, at_one in slopes)])
+    return pd.DataFrame(rows, columns=["row", "training photos", *(f"{km:,} km" for km in metrics.THRESHOLDS_KM)])
 
 
 def _written(file: Path, text: str) -> None:

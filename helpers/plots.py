@@ -240,6 +240,49 @@ def difference_plot(differences: pd.DataFrame, title: str = "", *, width: float 
 
 
 @styled
+def growth_plot(table: pd.DataFrame, title: str = "", *, width: float = DOUBLE_COLUMN) -> Figure:
+    """Accuracy against the number of training photos: a panel per distance, a line per row.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``row, training_photos`` and ``within_1km …``, in per cent.
+    title : str
+    width : float
+        Of the figure, in inches.
+    """
+    wide = width > 5
+    shape = (1, len(metrics.SHARES)) if wide else (3, 2)
+    names, sizes = list(dict.fromkeys(table["row"])), sorted(set(table["training_photos"]))
+    shown = sizes[:: max(1, -(-len(sizes) // 4))]
+    columns = 3 if wide else 1
+    height = shape[0] * 1.75 + 0.4 + 0.15 * -(-len(names) // columns)
+    figure, panels = plt.subplots(*shape, figsize=(width, height), layout="constrained")
+    panels, looks = panels.ravel(), _looks(pd.Series(names), [])
+    for threshold, share, axes in zip(metrics.THRESHOLDS_KM, metrics.SHARES, panels, strict=False):
+        for name, each in table.groupby("row", sort=False):
+            axes.plot(
+                each["training_photos"],
+                each[share],
+                label=name if share == metrics.SHARES[0] else "",
+                **looks[str(name)],
+            )
+        axes.set_xscale("log")
+        axes.set_ylim(0, max(1.0, 1.08 * table[share].max()))
+        axes.set_xticks(shown, [f"{size / 1000:.2g}k" if size >= 1000 else str(size) for size in shown])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_locator(MaxNLocator(4, integer=table[share].max() > 4))
+        axes.set_title(f"{threshold:,} km")
+    for unused in panels[len(metrics.SHARES) :]:
+        unused.set_axis_off()
+    panels[0].set_ylabel("Photos within it (%)")
+    axis = "Training photos, on a logarithmic axis"
+    figure.legend(loc="outside lower left", ncols=columns, title=axis, title_fontsize=7.5, alignment="left")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=8.5)
+    return finished(figure)
+
+
+@styled
 def reliability_plot(table: pd.DataFrame, title: str = "", *, width: float = DOUBLE_COLUMN) -> Figure:
     """How often guesses are right that are about equally sure, before and after calibration: a panel per model.
 
