@@ -4,6 +4,8 @@
 normalises them, asks the network in float32, takes the largest probability over the crops and multiplies the levels of
 the hierarchy; it names a coordinate and nothing more. Ours gives the whole table: radii, likeliest places, their
 countries. Both place the same photos in one process, in turn, on all cores.
+
+The last lines compare a search among training photos with the same network's answer by its classes alone, in turn too.
 """
 
 import dataclasses
@@ -23,7 +25,18 @@ from torchvision import transforms
 
 from benchmarks.inputs import mosaic
 from benchmarks.photos import made_up
-from helpers import cells, given_photos, inference, models, placing, predict, scene_classifier
+from helpers import (
+    cells,
+    gallery,
+    given_photos,
+    inference,
+    models,
+    placing,
+    predict,
+    scene_classifier,
+    search,
+    targets,
+)
 
 SMALL, LARGE = "500 x 375 px", "2000 x 1500 px"
 LARGE_PHOTOS = 64
@@ -31,6 +44,8 @@ SETUPS = (("efficientnet_lite0", 112), ("efficientnet_lite0", 224), ("resnet50",
 PHOTOS = {"efficientnet_lite0": 192, "resnet50": 64, "vit_b_16": 48}
 LOOPED = {"efficientnet_lite0": 24, "resnet50": 8, "vit_b_16": 5}
 """Photos that the loop places: the same each time, for it takes long."""
+GALLERIES = ((112, 2_300), (112, gallery.MOST_PHOTOS), (224, 2_300))
+"""Pixels, and training photos that are searched among."""
 REPEATS = 5
 GOAL = "ratio >= 3"
 CPU = torch.device("cpu")
@@ -48,6 +63,8 @@ def rows() -> Iterator[dict[str, Any]]:
             yield _measured(architecture, size, small, SMALL)
         yield _measured(*SETUPS[0], large, LARGE)
         yield _measured(*SETUPS[0], small, SMALL, with_scenes=True)
+        for size, kept in GALLERIES:
+            yield _searched("efficientnet_lite0", size, kept, small)
 
 
 def _measured(
@@ -86,6 +103,49 @@ def placer_of(architecture: str, image_size: int, with_scenes: bool) -> tuple[mo
     quick = inference.Quick(model, image_size, "auto", CPU)
     classifier = placing.quick_classifier(CPU, "auto") if with_scenes else None
     return model, placing.Placer({"all": run}, {id(network): quick}, classifier, "")
+
+
+def _searched(architecture: str, image_size: int, kept: int, folder: Path) -> dict[str, Any]:
+    given = given_photos.find(sorted(folder.iterdir())[: PHOTOS[architecture]])
+    _, plain = placer_of(architecture, image_size, with_scenes=False)
+    searching = _with_gallery(plain, architecture, image_size, kept)
+    ours, reference = [], []
+    for repeat in range(-1, REPEATS):  # the first does not count
+        times = seconds(lambda: searching(given)), seconds(lambda: plain(given))
+        if repeat >= 0:
+            ours.append(times[0] / len(given.names()))
+            reference.append(times[1] / len(given.names()))
+    return {
+        "benchmark": f"search among {kept:,} training photos, reference: the same network's classes alone",
+        "size": f"{architecture} at {image_size} px in {dtype_of(plain)}, {len(given.names())} JPEGs of {SMALL}",
+        "ours": 1000 * median(ours),
+        "reference": 1000 * median(reference),
+        "unit": "ms a photo",
+        "ratio": median(ours / usual for ours, usual in zip(ours, reference, strict=True)),
+        "goal": "ratio <= 3",
+    }
+
+
+def _with_gallery(plain: placing.Placer, architecture: str, image_size: int, kept: int) -> placing.Placer:
+    """The same network with a head to search by, and photos to search among."""
+    run = plain.runs["all"]
+    generator = np.random.default_rng(1)
+    fine = run.classes["fine"]
+    learned = run.training_places.to_numpy()
+    labels = targets.labels(fine, *learned.T)
+    drawn = generator.choice(np.flatnonzero(labels >= 0), kept)
+    keys = torch.nn.functional.normalize(torch.randn(kept, gallery.DIRECTIONS), dim=1)
+    near = learned[drawn] + generator.uniform(-0.05, 0.05, (kept, 2)).round(2)
+    found = search.Search(gallery.Gallery(keys, near, labels[drawn], *search.USUAL), len(fine), CPU)
+    model = run.networks[0].model
+    heads = {name: len(each) for name, each in run.classes.items()} | {models.SEARCH: gallery.DIRECTIONS}
+    wider = models.Geolocator(architecture, heads, weights="none").eval()
+    wider.backbone = model.backbone
+    network = dataclasses.replace(run.networks[0], model=wider)
+    torch.nn.init.normal_(wider.heads[models.SEARCH].weight)
+    searching = dataclasses.replace(run, networks=(network,), searching=found)
+    quick = inference.Quick(wider, image_size, "auto", CPU)
+    return placing.Placer({"all": searching}, {id(network): quick}, None, "")
 
 
 def dtype_of(placer: placing.Placer) -> str:

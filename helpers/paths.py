@@ -27,6 +27,11 @@ def notebook(name: str) -> Path:
     return SOURCE / f"{name}.ipynb"
 
 
+def ablation() -> Path:
+    """Committed figure of what each step of a search gains, which ``benchmarks.ablation`` draws."""
+    return SOURCE / "benchmarks" / "ablation.png"
+
+
 def data_list(dataset: str) -> Path:
     """The list that says which photos a dataset has, compressed where it is very long."""
     path = root() / "data-lists" / f"{checked_name(dataset)}.csv"

@@ -185,6 +185,7 @@ def ready(
     runtime: str = "torch",
     batch_size: int = 0,
     fusion: str = "auto",
+    preset: str = "auto",
     tell_scenes: bool = True,
     segmenter_weights: str = "default",
 ) -> Placer:
@@ -208,6 +209,8 @@ def ready(
         Photos, five crops each, that the device is given at once; 0: as many as suit it.
     fusion : str
         As for :func:`helpers.predict.load`.
+    preset : str
+        As for :func:`helpers.predict.of_preset`.
     tell_scenes : bool
         Whether to classify the scenes of photos where the run does not: that takes longer than placing them with a
         small network. Individual scene networks need the scenes anyway.
@@ -222,7 +225,8 @@ def ready(
         read, or it looks at maps that cannot be made.
     """
     chosen = device_of(runtime, device, precision)
-    runs = predict.load(found.folders, found.calibration, fusion, chosen)
+    loaded = predict.load(found.folders, found.calibration, fusion, chosen)
+    runs = {scene: predict.of_preset(run, preset) for scene, run in loaded.items()}
     looking = {
         id(network): segmenters.of_run(folder, segmenter_weights)
         for scene, run in runs.items()

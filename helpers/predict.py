@@ -268,6 +268,29 @@ def at_level(run: Run, level: str) -> Run:
     return replace(run, classes=classes, calibrations=calibrations, searching=None)
 
 
+def of_preset(run: Run, preset: str) -> Run:
+    """A run that answers as a preset has it.
+
+    Parameters
+    ----------
+    run : Run
+    preset : str
+        One of `recipe.PRESETS`: ``plain`` is by its classes alone, ``search`` among its training photos too; ``auto``
+        is what it was trained for.
+
+    Raises
+    ------
+    ValueError
+        If it is to search and has kept no photos.
+    """
+    if preset == "search" and run.searching is None:
+        raise ValueError(
+            "the run has kept no photos to search among: train one with 04_training/train.ipynb -p preset search, or "
+            "take preset auto or plain"
+        )
+    return at_level(run, read_outs.models_of(run.classes)[-1]) if preset == "plain" else run
+
+
 def with_maps(runs: Mapping[str, Run], rows: pd.DataFrame, dataset: str) -> pd.DataFrame:
     """Rows of a data list with their segmentation maps, where a network looks at those.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from helpers import devices, given_photos, maps, placing, plots, prediction_files, read_outs, run_folders
+from helpers import devices, given_photos, maps, placing, plots, prediction_files, read_outs, recipe, run_folders
 
 USE = (
     "For research, teaching and sorting one's own photos; not for finding or tracking people. A guess is no evidence "
@@ -80,6 +80,7 @@ def _placed(asked: argparse.Namespace) -> tuple[given_photos.Given, pd.DataFrame
         runtime=asked.runtime,
         batch_size=asked.batch_size,
         fusion=asked.fusion,
+        preset=asked.preset,
         tell_scenes=asked.scenes,
         segmenter_weights=asked.segmenter_weights,
     )
@@ -163,6 +164,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--batch-size", type=_positive, default=0, help="photos that the device is given at once")
     parser.add_argument("--fusion", choices=("auto", *read_outs.FUSIONS), default="auto", help="of the five crops")
+    parser.add_argument(
+        "--preset", choices=("auto", *recipe.PRESETS), default="auto", help="search among training photos, or not"
+    )
     parser.add_argument(
         "--segmenter-weights", default="default", metavar="FILE", help="of the network whose maps the run looks at too"
     )

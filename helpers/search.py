@@ -76,7 +76,7 @@ class Search:
             rows = slice(start, start + _ROWS_AT_ONCE)
             weight = self.weights(query[rows], shares[rows])
             by_class.append(weight.new_zeros((len(weight), self.classes)).index_add_(1, self.labels, weight))
-            place.append(self._places(weight))
+            place.append(self.places(weight))
         if not by_class:
             return Found(shares.new_zeros((0, self.classes)), np.empty((0, 2)))
         return Found(torch.cat(by_class), np.concatenate(place))
@@ -91,7 +91,8 @@ class Search:
         alike = query.float() @ self.keys.T
         return alike.mul_(sharpness).add_(by_class.index_select(1, self.labels)).add_(self.log_shared).softmax(dim=1)
 
-    def _places(self, weight: Tensor) -> NDArray[np.float64]:
+    def places(self, weight: Tensor) -> NDArray[np.float64]:
+        """Place with the highest expected score under weights of the gallery's photos, of shape (n, 2), in degrees."""
         at_site = weight.new_zeros((len(weight), self.sites)).index_add_(1, self.site_of, weight)
         best = (at_site @ self.scores).argmax(dim=1)
         chosen = np.empty(len(weight), np.int64)
