@@ -29,7 +29,6 @@ from helpers import (
     predict,
     predict_command,
     prediction_files,
-    read_outs,
     run_folders,
     segmenters,
     targets,
@@ -176,7 +175,7 @@ def _photo(asked: Asked) -> tuple[str, bytes]:
 
 
 def _models(placer: Placer) -> tuple[str, ...]:
-    return read_outs.models_of(next(iter(placer.runs.values())).classes)
+    return next(iter(placer.runs.values())).models
 
 
 def _level(placer: Placer, asked: Asked) -> str:

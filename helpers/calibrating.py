@@ -7,9 +7,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from helpers import calibration, data_lists, fetch, metrics, predict, read_outs, scenes
 from helpers.predict import Run
+
+_PLACE = ["predicted_latitude", "predicted_longitude"]
 
 
 class Fitted(NamedTuple):
@@ -114,7 +117,8 @@ def calibrate(runs: Mapping[str, Run], rows: pd.DataFrame, photo_root: Path, bat
             for model, shares in answer.shares.items():
                 judged = _judged(model, shares, found[fusion], known)
                 row = {"scene": scene, "fusion": fusion, "chosen": fusion == best, "model": model}
-                comparison.append(row | _row(run, model, shares, found[fusion], known, judged))
+                place = answer.place if model == run.models[-1] else _place(read_out, model, shares)
+                comparison.append(row | _row(model, shares, place, found[fusion], known, judged))
                 if fusion == best and known.labels:
                     judged = judged.assign(scene=scene, model=model, id=part["id"].to_numpy(), author=known.author)
                     confidences.append(judged)
@@ -147,9 +151,15 @@ def _answers(run: Run, rows: pd.DataFrame, photo_root: Path, batch_size: int) ->
             continue
         together = {name: torch.cat([part[name] for part in parts]).to(run.device) for name in parts[0]}
         shares, tables = read_out.answers(together)
-        place = tables[read_out.models[-1]][["predicted_latitude", "predicted_longitude"]].to_numpy(np.float64)
-        answers[fusion] = calibration.Answer(shares, place)
+        answers[fusion] = calibration.Answer(shares, tables[read_out.models[-1]][_PLACE].to_numpy(np.float64))
     return answers
+
+
+def _place(
+    read_out: read_outs.ReadOut | read_outs.CoordinateReadOut, model: str, shares: torch.Tensor
+) -> NDArray[np.float64]:
+    """Coordinates of the likeliest classes, of shape (n, 2)."""
+    return read_out({model: shares})[model][_PLACE].to_numpy(np.float64)
 
 
 def _judged(
@@ -164,18 +174,15 @@ def _judged(
 
 
 def _row(
-    run: Run,
     model: str,
     shares: torch.Tensor,
+    place: NDArray[np.float64],
     fitted: calibration.Calibration,
     known: calibration.Truth,
     judged: pd.DataFrame,
 ) -> dict[str, object]:
     """Figures of one model under one fusion."""
-    read_out = read_outs.of(run.classes, run.device)
-    guess = read_out({model: shares})[model]
-    place = guess["predicted_latitude"], guess["predicted_longitude"]
-    distance_km = metrics.great_circle_km(known.place[:, 0], known.place[:, 1], *place)
+    distance_km = metrics.great_circle_km(*known.place.T, *place.T)
     accuracy = dict(zip(metrics.SHARES, metrics.accuracy(distance_km), strict=True))
     row = {"photos": len(shares), "within_200km": accuracy["within_200km"], "within_750km": accuracy["within_750km"]}
     if not known.labels:

@@ -142,7 +142,8 @@ def explainer(run: predict.Run, level: str = "auto") -> Explainer:
     run : Run
         From `predict.load`. Several networks that answer together are explained together.
     level : str
-        Model that answers: a head, or ``f*``, which is all heads of cells; ``auto`` is the best founded one.
+        Model that answers: a head, or ``f*``, which is all heads of cells; ``auto`` is the best founded of these. Of
+        ``search`` that is explained as well: it is what the network itself says of the class that is named.
 
     Raises
     ------
@@ -151,6 +152,8 @@ def explainer(run: predict.Run, level: str = "auto") -> Explainer:
         plain numbers for latitude and longitude, of which it can be neither more nor less sure.
     """
     read_out = read_outs.of(run.classes, run.device)
+    if level == read_outs.SEARCH and run.searching:
+        level = "auto"
     answering = read_outs.model(read_out.models, level)
     if not run.classes and run.networks[0].settings["classes"][targets.COORDINATES] < 3:
         raise ValueError(

@@ -15,6 +15,7 @@ from helpers import (
     inference,
     inputs,
     metrics,
+    models,
     onnx_inference,
     photo_stores,
     predict,
@@ -26,6 +27,8 @@ from helpers.predict import Run
 
 SAME_PLACE_KM = 1.0
 """Coordinates that are nearer to each other are the same answer."""
+_COMPARED = (export.FEATURES, models.SEARCH)
+"""Outputs that photos are compared by, which say no place."""
 _PHOTOS_AT_ONCE = 4  # in five crops each
 
 _Outputs = Callable[[Tensor], Mapping[str, Tensor]]
@@ -93,9 +96,9 @@ def compare(
     -------
     DataFrame
         A row for each format, output and photo: ``format, output, id, difference, same``. The difference is the largest
-        over five crops: for classes of the probabilities; for coordinates of the places, in km; for the features as a
-        share of the largest one. ``same`` is whether the likeliest class of the five crops together is the same, or the
-        place; missing for features.
+        over five crops: for classes of the probabilities; for coordinates of the places, in km; for features, whitened
+        or not, as a share of the largest one. ``same`` is whether the likeliest class of the five crops together is the
+        same, or the place; missing for features.
     """
     (network,) = run.networks
     model = network.model
@@ -149,7 +152,7 @@ def summary(compared: pd.DataFrame, tolerance: float) -> pd.DataFrame:
         .reset_index()
         .astype({"same_answer": "Int64"})
     )
-    units = {targets.COORDINATES: "km", export.FEATURES: "share of the largest"}
+    units = {targets.COORDINATES: "km", **dict.fromkeys(_COMPARED, "share of the largest")}
     table["unit"] = table["output"].map(units).fillna("probability")
     table["allowed"] = np.where(table["unit"] == "km", SAME_PLACE_KM, tolerance)
     same = (table["same_answer"] == table["photos"]).fillna(True)
@@ -181,7 +184,7 @@ def _opened(name: str, file: Path, run: Run) -> _Outputs:
 
 def _compared(output: str, expected: Tensor, found: Tensor) -> pd.DataFrame:
     """Difference of answers, of shape (photos, crops, outputs), and whether they say the same."""
-    if output == export.FEATURES:
+    if output in _COMPARED:
         difference = (found - expected).abs().amax(dim=(1, 2)) / expected.abs().max()
         return pd.DataFrame({"difference": difference.numpy(), "same": pd.NA})
     if output == targets.COORDINATES:

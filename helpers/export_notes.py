@@ -14,6 +14,7 @@ from helpers import (
     inputs,
     manifests,
     model_cards,
+    models,
     paths,
     run_folders,
     segmentation,
@@ -99,6 +100,8 @@ def _output(run: Run, name: str, count: int) -> dict[str, Any]:
         return {**shape, "form": "logits", "names": list(SCENES)}
     if name == targets.COORDINATES:
         return {**shape, "form": "unit vector" if count == 3 else "latitude and longitude in units of 90 degrees"}
+    if name == models.SEARCH:
+        return {**shape, "form": "whitened features: photos are alike where these point the same way; no classes"}
     suffix = "_mean" if isinstance(run.classes[name], cells.Partition) else ""
     columns = {what: f"{what}{suffix}" for what in ("latitude", "longitude")}
     return {**shape, "form": "logits", "classes": f"{CLASSES}/{name}.csv", **columns}
@@ -139,6 +142,13 @@ def _readme(name: str, described: dict[str, Any], folder: Path, checked: pd.Data
             "\n\nIt looks at a **segmentation map** beside the photo: the fourth channel holds class numbers, those of "
             f"`{segmentation.PALETTE}`, resampled without mixing them and cut as the photo is."
         )
+    search = ""
+    if models.SEARCH in described["outputs"]:
+        search = (
+            f" `{models.SEARCH}` is made for that: with the mean over the crops scaled to length 1, the dot product of "
+            "two photos says how alike they are. It names no classes. The run itself answers by such a search among "
+            "its training photos, which are not here: what the classes say is its answer without that search."
+        )
     out_of_scope = "\n".join(f"- {use}" for use in model_cards.OUT_OF_SCOPE)
     recommended = "\n".join(f"- {each}" for each in model_cards.RECOMMENDATIONS)
     return f"""# {name}, exported
@@ -167,7 +177,7 @@ its shorter side has {views["short_side"]} pixels. Of that five squares of {view
 
 Logits become probabilities by a softmax for each crop; the largest over the five crops, scaled to a sum of 1, is the \
 answer for the photo. Where there are several partitions, the probability of a finest cell times those of the cells \
-around it is better founded than its own. `{export.FEATURES}` are what two photos can be compared by.
+around it is better founded than its own. `{export.FEATURES}` are what two photos can be compared by.{search}
 
 **The probabilities are not calibrated**: they promise too much. Fit a temperature on photos whose places you know.
 

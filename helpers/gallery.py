@@ -1,6 +1,7 @@
 """Training photos that a run keeps to search among: what they look like to its backbone, and where they were taken."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,9 +39,9 @@ class Gallery:
     labels : int64 array of shape (photos,)
         Finest class of each.
     sharpness : float
-        What similarity weighs, from `search.fit`.
+        What similarity weighs, from `search.Search.fitted`.
     temperature : float
-        What the classes' logarithms of probability are divided by, from `search.fit`.
+        What the classes' logarithms of probability are divided by, from `search.Search.fitted`.
     """
 
     keys: Tensor
@@ -58,14 +59,30 @@ def whitening(features: Tensor) -> models.Projection:
     features : float32 Tensor of shape (n, features)
         Of training photos.
 
+    Returns
+    -------
+    Projection
+        To :data:`DIRECTIONS`, or to half as many as there are photos: along those in which few photos hardly differ,
+        others may differ by much, and nothing else would count.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+
     Notes
     -----
     Principal components divided by their spread: what many photos have in common counts less then, and what sets them
     apart counts more (Jégou and Chum, "Negative Evidences and Co-occurences in Image Retrieval", ECCV 2012).
     """
+    if not len(features):
+        raise ValueError(
+            "no training photo that lies in a class could be read, so there is none to search among: mend the photos, "
+            "or set preset plain"
+        )
     centred = features.double() - features.double().mean(dim=0)
     variances, directions = torch.linalg.eigh(centred.T @ centred / max(len(features) - 1, 1))
-    kept = min(DIRECTIONS, features.shape[1])
+    kept = max(1, min(DIRECTIONS, features.shape[1], len(features) // 2))
     spreads = variances.flip(0)[:kept].clamp_min(0).sqrt()
     floored = spreads + _LEAST_SPREAD * spreads[0].clamp_min(1e-12)
     projection = models.Projection(features.shape[1], kept)
@@ -99,12 +116,13 @@ def read(path: Path) -> Gallery:
     Raises
     ------
     ValueError
-        If the file is gone, damaged, or of another version of this code.
+        If the file is gone, damaged, of another version of this code, or holds what no gallery does.
     """
     remedy = "train the run anew with 04_training/train.ipynb -p preset search"
     try:
         with safetensors.safe_open(path, "pt") as opened:
             told = json.loads((opened.metadata() or {}).get(_METADATA, "{}"))
+            told = told if isinstance(told, dict) else {}
             keys, coordinates, labels = (opened.get_tensor(name) for name in ("keys", "coordinates", "labels"))
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise ValueError(f"the gallery {path} cannot be read ({error}): {remedy}") from error
@@ -113,13 +131,19 @@ def read(path: Path) -> Gallery:
     count = len(keys)
     if keys.ndim != 2 or not count or coordinates.shape != (count, 2) or labels.shape != (count,):
         raise ValueError(f"the gallery {path} holds tables of different lengths: {remedy}")
-    return Gallery(
-        functional.normalize(keys.float(), dim=1),
-        coordinates.double().numpy(),
-        labels.long().numpy(),
-        float(told["sharpness"]),
-        float(told["temperature"]),
+    try:
+        sharpness, temperature = float(told["sharpness"]), float(told["temperature"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"the gallery {path} does not tell its sharpness and temperature: {remedy}") from error
+    found = Gallery(
+        *(functional.normalize(keys.float(), dim=1), coordinates.double().numpy(), labels.long().numpy()),
+        *(sharpness, temperature),
     )
+    limits = np.abs(found.coordinates) <= (90, 180)
+    numbers = math.isfinite(sharpness) and 0 < temperature < math.inf and bool(found.keys.isfinite().all())
+    if not numbers or not limits.all() or found.labels.min() < 0:
+        raise ValueError(f"the gallery {path} holds numbers that cannot be: {remedy}")
+    return found
 
 
 def joined(galleries: list[Gallery]) -> Gallery:

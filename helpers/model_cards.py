@@ -68,6 +68,8 @@ _GLOSSARY = {
     "great-circle distance": "The shortest way over the Earth's surface, here a sphere of 6,371 km.",
     "radius": "How far around a guess one has to go to hold the true place with a promised probability, 50 or 90 %.",
     "scene": "Indoor, natural or urban: what a photo shows.",
+    "search": "The answer of a run that looks among its training photos: each is a place, which weighs as much as the "
+    "classes say and more the more alike it is; named is the one with the most weight around it.",
     "validation, test photos": "Photos that had no part in learning: the former choose the epoch and calibrate, the "
     "latter judge.",
 }
@@ -617,16 +619,23 @@ def _in_words(run: Trained) -> str:
 def _told_by_the_folder(config: Mapping[str, Any]) -> str:
     cells = targets.heads(config["partition"]) and config["partition"] not in ("country", "region")
     means = " `classes/` holds the mean coordinate of the training photos of each cell." if cells else ""
+    gallery = (
+        " `gallery.safetensors` holds for each of these photos numbers that tell how it looks to the network, from "
+        "which it could be recognised."
+        if "search" in config["classes"]
+        else ""
+    )
     return (
         "**What this folder tells of others.** No photo is in it, and nothing of the EXIF data of one. "
         "`training_places.parquet` holds the coordinates of the training photos, rounded to 0.01 degrees, about 1 km."
-        f"{means} `manifest.json` and the executed `train.ipynb` hold the parameters as they were given, with names of "
-        "folders; `train.log` and `unreadable.csv` may name photos."
+        f"{means}{gallery} `manifest.json` and the executed `train.ipynb` hold the parameters as they were given, with "
+        "names of folders; `train.log` and `unreadable.csv` may name photos."
     )
 
 
 def _heads(config: Mapping[str, Any]) -> str:
     kinds = {"country": "countries", "region": "regions", targets.COORDINATES: "numbers", targets.SCENE: "scenes"}
+    kinds["search"] = "numbers to compare photos by"
     return ", ".join(
         f"{_code(name)} ({count:,} {kinds.get(name, 'cells')})" for name, count in config["classes"].items()
     )

@@ -144,8 +144,13 @@ class Projection(nn.Module):
         self.weight = nn.Parameter(torch.zeros(directions, features), requires_grad=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        # The mean goes first: in half precision little would be left of the difference of two large numbers.
-        return functional.linear(features.float() - self.mean, self.weight)
+        # The mean goes first: in half precision little would be left of the difference of two large numbers. Nor may the
+        # rest be so: narrow directions are widened, and with them the rounding of all others.
+        centred, device = features.float() - self.mean, features.device.type
+        if not torch.is_autocast_enabled(device):
+            return functional.linear(centred, self.weight)
+        with torch.autocast(device, enabled=False):
+            return functional.linear(centred, self.weight)
 
 
 class Geolocator(nn.Module):

@@ -17,6 +17,7 @@ OBJECTIVES = (*CLASS_OBJECTIVES, *COORDINATE_OBJECTIVES)
 _DEGREES_PER_UNIT = 90  # of the two outputs for degrees_mse, so that a fresh head need not reach for 180
 # In float32 no two places are closer, and with much smaller scales the exponents would be infinite.
 _SMALLEST_SMOOTHING_KM = 1e-3
+_CLASSES_AT_ONCE = 1024  # whose distances to all are held
 
 
 def cross_entropy(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -122,6 +123,35 @@ def smoothed_targets(coordinates: Tensor, class_coordinates: Tensor, smoothing_k
         raise ValueError(f"smoothing_km is {smoothing_km}: give a distance above 0 (75 in Lost & Found)")
     distance_km = great_circle_km(coordinates, class_coordinates)
     return (-distance_km / max(smoothing_km, _SMALLEST_SMOOTHING_KM)).softmax(dim=1)
+
+
+def spacing_km(class_coordinates: Tensor) -> float:
+    """How far classes lie apart: the median distance from one to the nearest other, in km.
+
+    Parameters
+    ----------
+    class_coordinates : Tensor of shape (classes, 2)
+        Latitude and longitude of the classes' centroids, in degrees.
+
+    Returns
+    -------
+    float
+        Above 0, so that it can be a smoothing, even of a single class or of classes that share their centroids.
+
+    Examples
+    --------
+    >>> round(spacing_km(torch.tensor([[0.0, 0.0], [0.0, 1.0], [0.0, 3.0]])))
+    111
+    """
+    nearest = [torch.zeros(0)]
+    for start in range(0, len(class_coordinates), _CLASSES_AT_ONCE):
+        some = class_coordinates[start : start + _CLASSES_AT_ONCE]
+        distance_km = great_circle_km(some, class_coordinates)
+        distance_km.diagonal(start).fill_(torch.inf)
+        nearest.append(distance_km.amin(dim=1).cpu())
+    apart = torch.cat(nearest)
+    apart = apart[apart.isfinite()]
+    return max(apart.median().item(), _SMALLEST_SMOOTHING_KM) if len(apart) else _SMALLEST_SMOOTHING_KM
 
 
 def unit_vector_mse(outputs: Tensor, coordinates: Tensor) -> tuple[Tensor, Tensor]:

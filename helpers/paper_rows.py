@@ -13,7 +13,7 @@ from helpers import data_lists, notebooks, paths, scenes
 BEST_BASE = "base(M, f*)"
 """Row that every other one is compared with: one network for all photos, read out over the hierarchy."""
 
-_LETTERS = {"coarse": "c", "middle": "m", "fine": "f", "f*": "f*"}
+_LETTERS = {"coarse": "c", "middle": "m", "fine": "f", "f*": "f*", "search": "search"}
 _TRACKS = ("country", "region", "coordinates")
 _OF_THE_PAPER = ("auto", "cross_entropy")
 _DISTANCE = "distance_km_"
@@ -159,7 +159,7 @@ def row_name(read_out: str, settings: Mapping[str, Any], run: str = "") -> str:
     Parameters
     ----------
     read_out : str
-        ``coarse``, ``middle``, ``fine``, ``f*``, ``country``, ``region`` or ``coordinates``.
+        ``coarse``, ``middle``, ``fine``, ``f*``, ``country``, ``region``, ``coordinates`` or ``search``.
     settings : mapping
         The run's parameters of training: ``partition``, and where they are there ``scene, multitask, segmentation,
         objective``.
@@ -179,6 +179,8 @@ def row_name(read_out: str, settings: Mapping[str, Any], run: str = "") -> str:
     'TransLocator(M, f*)'
     >>> row_name("f*", {"partition": "multi"}, run="seed-1+seed-2")
     'base(M, f*) (2 together)'
+    >>> row_name("search", {"partition": "multi"}), row_name("search", {"partition": "country"})
+    ('base(M, search)', 'country (search)')
     >>> row_name("region", {"partition": "region", "objective": "haversine_smoothed"})
     'region (haversine smoothed)'
     """
@@ -186,15 +188,16 @@ def row_name(read_out: str, settings: Mapping[str, Any], run: str = "") -> str:
     segmentation = bool(settings.get("segmentation", False))
     multitask = bool(settings.get("multitask", False)) or segmentation
     photos = "S3" if "{scene}" in run else f"{scene} only" if scene != "all" else ""
-    if read_out in _LETTERS:
+    if read_out in _LETTERS and settings["partition"] not in _TRACKS:
         network = "TransLocator" if segmentation else "MTN" if multitask else "ISN" if photos else "base"
         heads = "M" if settings["partition"] == "multi" else "L"
         name = f"{network}({', '.join(filter(None, [heads, _LETTERS[read_out], photos]))})"
         details = [] if objective in _OF_THE_PAPER else [objective]
     else:
-        name = read_out
+        searches = read_out == "search"
+        name = settings["partition"] if searches else read_out
         branches = ["scene head"] * multitask + ["segmentation"] * segmentation
-        details = [*filter(None, [photos]), *branches, *[objective] * (objective != "auto")]
+        details = [*[read_out] * searches, *filter(None, [photos]), *branches, *[objective] * (objective != "auto")]
     networks = run.count("+") + 1
     details += [f"{networks} together"] * (networks > 1)
     words = ", ".join(details).replace("_", " ").replace("mse", "MSE")

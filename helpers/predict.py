@@ -201,22 +201,38 @@ def _loaded(
         if differing:
             raise ValueError(
                 f"{folders[0].name} and {folder.name} cannot answer together, for they differ in "
-                f"{', '.join(differing)}: train both on the same dataset, partition and scene"
+                f"{', '.join(differing)}: train both on the same dataset, partition and scene, with the same preset"
             )
     places = pd.read_parquet(folders[0] / "training_places.parquet")
     by_default = fusion == "auto" or not classes[0]  # coordinates are fused in one way
     searching = None
     if read_outs.SEARCH in networks[0].settings["classes"]:
-        kept = gallery.joined([gallery.read(folder / gallery.FILE) for folder in folders])
-        searching = search.Search(kept, len(list(classes[0].values())[-1]), device)
+        kept = [_gallery(*each) for each in zip(folders, networks, classes, strict=True)]
+        searching = search.Search(gallery.joined(kept), len(list(classes[0].values())[-1]), device)
     return Run(networks, classes[0], places, calibrations, best if by_default else fusion, searching)
+
+
+def _gallery(folder: Path, network: Network, classes: Mapping[str, targets.Classes]) -> gallery.Gallery:
+    """The photos that a network searches among, which it must be able to compare with others."""
+    found, finest = gallery.read(folder / gallery.FILE), list(classes)[-1]
+    directions = network.settings["classes"][read_outs.SEARCH]
+    if found.keys.shape[1] != directions or found.labels.max() >= len(classes[finest]):
+        raise ValueError(
+            f"{folder / gallery.FILE} has photos with {found.keys.shape[1]} numbers and classes up to "
+            f"{found.labels.max()}, but the network gives {directions} and there are {len(classes[finest])} classes: "
+            "put the files of one run together again"
+        )
+    return found
 
 
 def _answers_to(scene: str, folder: Path, network: Network) -> dict[str, object]:
     """What the answers of a network are about; photos of one scene may be placed by a network for all of them too."""
-    wanted = ("dataset", "partition", "classes", *(["scene"] if scene == "all" else []))
+    wanted = ("dataset", "partition", *(["scene"] if scene == "all" else []))
     named: dict[str, object] = {name: network.settings[name] for name in wanted}
-    return named | targets.fingerprints(folder / "classes", network.settings["classes"])
+    # How many numbers photos are compared by is nobody else's business, but whether they are is.
+    outputs = {name: count for name, count in network.settings["classes"].items() if name != read_outs.SEARCH}
+    named |= {"preset": network.settings.get("preset", "plain"), "classes": outputs}
+    return named | targets.fingerprints(folder / "classes", outputs)
 
 
 def _network(folder: Path, device: torch.device) -> tuple[Network, dict[str, targets.Classes]]:

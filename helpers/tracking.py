@@ -21,6 +21,7 @@ TRACKINGS = ("none", "wandb")
 _MODES = ("offline", "online", "disabled")
 _FOLDER = "wandb"
 _TEST_LIST = "test_list.csv"
+_WEIGHTS = ("model.safetensors", "config.json", "gallery.safetensors")  # the last of a run that searches alone
 _TEST_COLUMNS = ["id", "latitude", "longitude", "sha256"]  # no authors, no names of folders
 # Nothing of the machine, its user, its code, or what else it does.
 _PRIVATE: dict[str, Any] = {
@@ -108,7 +109,7 @@ def log_run_here(run: Path) -> None:
     for measured in curves:
         tracked.log(measured)
     artifacts: Mapping[str, tuple[str, list[Path]]] = {
-        "weights": ("model", [Path("model.safetensors"), Path("config.json")]),
+        "weights": ("model", [Path(name) for name in _WEIGHTS if Path(name).exists()]),
         "label-mapping": ("classes", sorted(Path("classes").glob("*.csv"))),
         "test-list": ("dataset", [test_list]),
     }

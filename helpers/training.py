@@ -27,7 +27,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributed.elastic.multiprocessing.errors import record
 from torch.nn import functional
@@ -102,6 +101,9 @@ class Loss:
         self.places = {
             name: torch.tensor(each.coordinates, dtype=torch.float32, device=device) for name, each in classes.items()
         }
+        self.smoothing_km = {
+            name: settings.smoothing_km or objectives.spacing_km(each) for name, each in self.places.items()
+        }
 
     def summed(
         self, outputs: Mapping[str, Tensor], labels: Mapping[str, Tensor], coordinates: Tensor
@@ -129,7 +131,7 @@ class Loss:
         if name == targets.SCENE or self.settings.loss == "cross_entropy":
             return objectives.cross_entropy(scores, labels[name])
         return objectives.haversine_smoothed(
-            scores, labels[name], coordinates, self.places[name], self.settings.smoothing_km
+            scores, labels[name], coordinates, self.places[name], self.smoothing_km[name]
         )
 
 
@@ -226,6 +228,7 @@ def train(job: Job, group: processes.Processes) -> None:
                 if 0 < settings.patience <= run.state.epochs_without_gain:
                     group.say(f"no better {settings.best_by} in {settings.patience} epochs: training stops early")
                     break
+        run.finish()
         if group.leads:
             run.write()
             checkpoints.delete(kept)
@@ -489,10 +492,21 @@ class _Run:
             self.scaler.load_state_dict(self.state.scaler)
         self.group.say(f"going on from step {self.state.step:,}, in epoch {self.state.epoch}")
 
-    def write(self) -> None:
-        """Write the model with the best weights, and what belongs to it."""
+    def finish(self) -> None:
+        """Take the best weights, and look at the photos to search among, each process at its share."""
         self.judged.load_state_dict(self.best)
         self.learned.load_state_dict(self.best)
+        self.model.eval()
+        if self.settings.preset == "search" and not self.frozen:
+            self.features, self.readable, _ = self._features(
+                self.training, "features of training photos to search among"
+            )
+            self.validation_features, self.validation_readable, _ = self._features(
+                self.validation, "features of validation photos to search with"
+            )
+
+    def write(self) -> None:
+        """Write the model, and what belongs to it."""
         if self.settings.preset == "search":
             self._add_gallery()
         models.save(self.model, self.folder / "model.safetensors", self.fingerprints)
@@ -515,29 +529,27 @@ class _Run:
             unreadable = pd.DataFrame(sorted(self.state.unreadable.items()), columns=["id", "reason"])
             unreadable.to_csv(self.folder / "unreadable.csv", index=False)
 
+    @torch.no_grad()
     def _add_gallery(self) -> None:
         """Keep the training photos to search among, and give the network a head to search by."""
-        self.model.eval()
-        read_out = self.read_out
-        if not isinstance(read_out, read_outs.ReadOut):
-            raise ValueError("a run on coordinates has no classes whose photos could be weighed: set preset plain")
+        read_out, settings = self.read_out, self.settings
+        assert isinstance(read_out, read_outs.ReadOut)  # the recipe refuses to search by coordinates
         finest = read_out.finest
         labels = self.training.labels[finest].numpy()
-        known, seen = self._seen(self.training, "features of training photos to search among")
-        known = known[labels[known] >= 0]
-        known = known[gallery.drawn(len(known), self.settings.seed)]
-        projection = gallery.whitening(seen[known])
+        known = np.flatnonzero(self.readable.numpy() & (labels >= 0))
+        known = known[gallery.drawn(len(known), settings.seed)]
+        projection = gallery.whitening(self.features[known])
         places = self.training.rows[["latitude", "longitude"]].to_numpy(np.float64).round(2)[known]
-        keys = functional.normalize(projection(seen[known]), dim=1).half().float()
-        usual = search.USUAL if self.settings.partition == "multi" else (search.USUAL[0], 1.0)
+        keys = functional.normalize(projection(self.features[known]), dim=1).half().float()
+        usual = search.USUAL if settings.partition == "multi" else (search.USUAL[0], 1.0)
         kept = gallery.Gallery(keys, places, labels[known], *usual)
-        asked, queries = self._seen(self.validation, "features of validation photos to search with")
+        asked = np.flatnonzero(self.validation_readable.numpy())
         if len(asked):
-            with torch.no_grad():
-                answers = self.model.heads(queries[asked].to(self.device))
-                fused = read_outs.fuse({name: scores.unsqueeze(1) for name, scores in answers.items()})
+            queries = self.validation_features[asked]
+            answers = self.model.heads(queries.to(self.device))
+            fused = read_outs.fuse({name: scores.unsqueeze(1) for name, scores in answers.items()})
             shares = list(read_out.shares(fused).values())[-1].cpu()
-            query = functional.normalize(projection(queries[asked]), dim=1)
+            query = functional.normalize(projection(queries), dim=1)
             places = self.validation.rows[["latitude", "longitude"]].to_numpy(np.float64)[asked]
             searching = search.Search(kept, len(read_out.classes[finest]), torch.device("cpu"))
             sharpness, temperature = searching.fitted(query, shares, places)
@@ -551,16 +563,6 @@ class _Run:
             f"{kept.temperature:g}",
             flush=True,
         )
-
-    def _seen(self, photos: Photos, label: str) -> tuple[NDArray[np.int64], Tensor]:
-        """Numbers of the photos that could be read, and the features of all."""
-        failed: list[tuple[int, str]] = []
-        settings = self.settings
-        found = features.of(
-            *(self.model, photos.rows, photos.root, settings.image_size, "centre", settings.precision),
-            *(settings.batch_size, label, failed),
-        )
-        return np.setdiff1d(np.arange(len(photos)), [number for number, _ in failed]), found
 
     def batches(self) -> Generator[inputs.Batch, None, None]:
         """This process's photos of each step to come, from the step where the run is."""
