@@ -197,6 +197,22 @@ def exported(photos, outputs=("fine", "features"), formats=("onnx",)):
     return frame, export_checks.summary(frame, tolerance=1e-4)
 
 
+def grown(rows, sizes):
+    """Accuracies that grow with the training photos, in per cent."""
+    return pd.DataFrame(
+        {
+            "row": row,
+            "training_photos": size,
+            **{
+                share: (1 + number) * np.log10(size) * (1 + km**0.3) / 4
+                for share, km in zip(metrics.SHARES, metrics.THRESHOLDS_KM, strict=True)
+            },
+        }
+        for number, row in enumerate(rows)
+        for size in sizes
+    )
+
+
 def one_of_each(width):
     """Every figure, of the smallest input and of some."""
     rng = np.random.default_rng(7)
@@ -213,6 +229,11 @@ def one_of_each(width):
     yield plots.coverage_plot(covered(), width=width)
     for photos in (1, 40):
         yield plots.deletion_plot(greyed(photos), "greyed out" * (photos > 1), width=width)
+    yield plots.growth_plot(grown(["f*"], [1000]), width=width)
+    yield plots.growth_plot(
+        grown([f"what a step does, {number}" for number in range(8)], [237, 590, 1180, 2330]), width=width
+    )
+    yield plots.growth_plot(grown(["f*", "search"], [2**power for power in range(9, 18)]), "grown", width=width)
     yield plots.export_plot(*exported(1), width=width)
     every = ("coarse", "middle", "fine", "coordinates", "features")
     yield plots.export_plot(*exported(90, every, ("onnx", "pt2")), "a run", width=width)
@@ -298,6 +319,17 @@ def test_accuracy_plot_shows_the_tables_figures():
     (legend,) = figure.legends
     order = frame.sort_values("within_2500km", ascending=False)["model"].to_list()
     assert [text.get_text() for text in legend.get_texts()] == order
+
+
+def test_growth_plot_draws_each_row_over_the_training_photos():
+    table = grown(["f*", "search"], [200, 2000])
+    figure = plots.growth_plot(table)
+    for axes, share in zip(figure.axes, metrics.SHARES, strict=False):
+        for line, (row, each) in zip(axes.lines, table.groupby("row", sort=False), strict=True):
+            assert line.get_xdata().tolist() == [200, 2000], row
+            assert line.get_ydata().tolist() == each[share].tolist()
+        assert axes.get_xscale() == "log"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["f*", "search"]
 
 
 def test_difference_plot_shows_each_pairs_differences_filled_where_they_exclude_0():
