@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from helpers import models, paths
+from helpers import metrics, models, paths
 
 FILE = "gallery.safetensors"
 """Of a run's folder."""
@@ -20,6 +20,9 @@ MOST_PHOTOS = 100_000
 """That are kept, drawn at random from more: beyond, a search would take longer than the network."""
 DIRECTIONS = 256
 """Directions in which features differ most, that are compared."""
+
+EVENLY = (1 / len(metrics.THRESHOLDS_KM),) * len(metrics.THRESHOLDS_KM)
+"""A reach of which nothing is known."""
 
 _VERSION, _METADATA = 1, "gallery"
 # As a share of the widest direction's spread, so that noise in narrow ones is not blown up.
@@ -42,6 +45,9 @@ class Gallery:
         What similarity weighs, from `search.Search.fitted`.
     temperature : float
         What the classes' logarithms of probability are divided by, from `search.Search.fitted`.
+    reach : tuple of float
+        Shares of photos that are about 1, 25, 200, 750 and 2500 km from where a photo stands for them, from
+        `search.Search.fitted`; they sum to 1.
     """
 
     keys: Tensor
@@ -49,6 +55,7 @@ class Gallery:
     labels: NDArray[np.int64]
     sharpness: float
     temperature: float
+    reach: tuple[float, ...] = EVENLY
 
 
 def whitening(features: Tensor) -> models.Projection:
@@ -105,7 +112,8 @@ def write(gallery: Gallery, path: Path) -> None:
         "coordinates": torch.from_numpy(gallery.coordinates),
         "labels": torch.from_numpy(gallery.labels),
     }
-    told = {"version": _VERSION, "sharpness": gallery.sharpness, "temperature": gallery.temperature}
+    fitted = {"sharpness": gallery.sharpness, "temperature": gallery.temperature, "reach": gallery.reach}
+    told = {"version": _VERSION, **fitted}
     with paths.replacing(path) as temporary:
         safetensors.torch.save_file(tensors, temporary, {_METADATA: json.dumps(told, sort_keys=True)})
 
@@ -133,15 +141,17 @@ def read(path: Path) -> Gallery:
         raise ValueError(f"the gallery {path} holds tables of different lengths: {remedy}")
     try:
         sharpness, temperature = float(told["sharpness"]), float(told["temperature"])
+        reach = tuple(float(share) for share in told["reach"])
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"the gallery {path} does not tell its sharpness and temperature: {remedy}") from error
+        raise ValueError(f"the gallery {path} does not tell its sharpness, temperature and reach: {remedy}") from error
     found = Gallery(
         *(functional.normalize(keys.float(), dim=1), coordinates.double().numpy(), labels.long().numpy()),
-        *(sharpness, temperature),
+        *(sharpness, temperature, reach),
     )
     limits = np.abs(found.coordinates) <= (90, 180)
     numbers = math.isfinite(sharpness) and 0 < temperature < math.inf and bool(found.keys.isfinite().all())
-    if not numbers or not limits.all() or found.labels.min() < 0:
+    shares = len(reach) == len(EVENLY) and min(reach) >= 0 and math.isclose(sum(reach), 1, abs_tol=1e-6)
+    if not numbers or not shares or not limits.all() or found.labels.min() < 0:
         raise ValueError(f"the gallery {path} holds numbers that cannot be: {remedy}")
     return found
 
@@ -166,4 +176,5 @@ def joined(galleries: list[Gallery]) -> Gallery:
     sharpness, temperature = (
         float(np.mean([getattr(each, name) for each in galleries])) for name in ("sharpness", "temperature")
     )
-    return Gallery(keys, first.coordinates, first.labels, sharpness, temperature)
+    reach = np.mean([each.reach for each in galleries], axis=0)
+    return Gallery(keys, first.coordinates, first.labels, sharpness, temperature, tuple(reach.tolist()))

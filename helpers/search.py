@@ -6,7 +6,8 @@ photos of its class, and more the more it looks like the photo. The guess is the
 highest: a real one, with much weight near it.
 """
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,15 +17,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from helpers import cells, metrics
-from helpers.gallery import Gallery
+from helpers.gallery import EVENLY, Gallery
 
 _SITES = 4096  # that are weighed against one another; more photos than that share some
 _ROWS_AT_ONCE = 256  # photos whose weights are held
 _CANDIDATES = 256  # photos of a site that are weighed against one another
+_STEPS, _LEAST_SHARE = 50, 1e-4  # of expectation maximisation; of photos, so that none is ruled out
 _LEAST = 1e-30  # probability, so that none has an infinite logarithm
 _PHOTOS_TO_FIT = 500
 _SHARPNESSES = (0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 16.0, 24.0, 32.0)
 _TEMPERATURES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
+_ROUNDS = 3  # of fitting one number after the other
 USUAL = (6.0, 4.0)
 """Sharpness and temperature where there are no validation photos to choose them by."""
 
@@ -59,7 +62,7 @@ class Search:
         site, coordinates = _sites(gallery.coordinates)
         self.site_of = torch.from_numpy(site).to(device)
         self.sites = len(coordinates)
-        self.scores = score(_distances_km(coordinates, coordinates, device))
+        self.scores = score(_distances_km(coordinates, coordinates, device), gallery.reach)
 
     def __call__(self, query: Tensor, shares: Tensor) -> Found:
         """Search for photos.
@@ -109,11 +112,11 @@ class Search:
         coordinates = self.gallery.coordinates[photos.cpu().numpy()]
         if (coordinates == coordinates[0]).all():
             return int(photos[0])
-        expected = score(_distances_km(coordinates, coordinates, self.device)) @ weight
+        expected = score(_distances_km(coordinates, coordinates, self.device), self.gallery.reach) @ weight
         return int(photos[expected.argmax()])
 
-    def fitted(self, query: Tensor, shares: Tensor, coordinates: NDArray[np.float64]) -> tuple[float, float]:
-        """Sharpness and temperature under which photos whose place is known are most likely where they were taken.
+    def fitted(self, query: Tensor, shares: Tensor, coordinates: NDArray[np.float64]) -> Gallery:
+        """The gallery with what makes photos whose place is known most likely where they were taken.
 
         Parameters
         ----------
@@ -124,50 +127,81 @@ class Search:
 
         Returns
         -------
-        sharpness, temperature : float
+        Gallery
+            With other sharpness, temperature and reach, unless there are no photos to fit them by.
         """
         if not len(query):
-            return USUAL
+            return self.gallery
         some = np.unique(np.linspace(0, len(query) - 1, _PHOTOS_TO_FIT).astype(int))
         query, shares, coordinates = query[some], shares[some], coordinates[some]
         places = self.gallery.coordinates
-        parts = [log_density(_distances_km(coordinates[each], places, self.device)) for each in _blocks(len(query))]
-        density = torch.cat(parts)
-        sharpness, temperature = USUAL
-        for _ in range(2):
-            surprise = {each: self._surprise(query, shares, density, sharpness, each) for each in _TEMPERATURES}
+        distance_km = torch.cat([_distances_km(coordinates[each], places, self.device) for each in _blocks(len(query))])
+        (sharpness, temperature), reach = USUAL, EVENLY
+        for _ in range(_ROUNDS):
+            log = log_density(distance_km, reach)
+            surprise = {each: self._surprise(query, shares, log, sharpness, each) for each in _TEMPERATURES}
             temperature = min(surprise, key=lambda each: surprise[each])
-            surprise = {each: self._surprise(query, shares, density, each, temperature) for each in _SHARPNESSES}
+            surprise = {each: self._surprise(query, shares, log, each, temperature) for each in _SHARPNESSES}
             sharpness = min(surprise, key=lambda each: surprise[each])
-        return sharpness, temperature
+            reach = _reach(self._weights(query, shares, sharpness, temperature), distance_km)
+        return dataclasses.replace(self.gallery, sharpness=sharpness, temperature=temperature, reach=reach)
 
-    def _surprise(self, query: Tensor, shares: Tensor, density: Tensor, sharpness: float, temperature: float) -> float:
+    def _surprise(self, query: Tensor, shares: Tensor, log: Tensor, sharpness: float, temperature: float) -> float:
         log_weight = self._weights(query, shares, sharpness, temperature).clamp_min(_LEAST).log()
-        return -torch.logsumexp(log_weight + density, dim=1).mean().item()
+        return -torch.logsumexp(log_weight + log, dim=1).mean().item()
 
 
-def score(distance_km: Tensor) -> Tensor:
-    """How good a guess is that is so far off: from 1, right there, to 0.
+def score(distance_km: Tensor, reach: Sequence[float]) -> Tensor:
+    """What a guess is worth that is so far from a photo which stands for the one asked about: from 1 to 0.
 
-    The mean over 1, 25, 200, 750 and 2500 km of exp(-distance / threshold): the five accuracies that runs are judged
-    by, made smooth, so that a little farther is a little worse.
+    The mean of the five accuracies that runs are judged by, made smooth: exp(-distance / threshold) for each of 1, 25,
+    200, 750 and 2500 km. But a photo is not just where another stands for it. Where that is farther than a threshold,
+    the guess is within it by chance alone, by the ratio of the areas.
+
+    Parameters
+    ----------
+    distance_km : Tensor
+    reach : sequence of float
+        Shares of photos that are about as far as each threshold from what stands for them.
 
     Examples
     --------
-    >>> score(torch.tensor([0.0, 100.0, 20000.0])).mul(100).round()
+    >>> at = torch.tensor([0.0, 100.0, 20000.0])
+    >>> score(at, [1, 0, 0, 0, 0]).mul(100).round()  # photos are where others stand for them
     tensor([100.,  49.,   0.])
+    >>> score(at, [0, 0, 0, 1, 0]).mul(100).round()  # or within a country
+    tensor([41., 36.,  0.])
     """
-    return torch.stack([torch.exp(-distance_km / km) for km in metrics.THRESHOLDS_KM]).mean(dim=0)
+    kilometres, worth = metrics.THRESHOLDS_KM, torch.zeros_like(distance_km)
+    for number, km in enumerate(kilometres):
+        certain = sum(reach[: number + 1])
+        by_chance = reach[number] * sum((nearer / km) ** 2 / 2 for nearer in kilometres[:number])
+        worth += (certain + by_chance) / len(kilometres) * torch.exp(-distance_km / km)
+    return worth
 
 
-def log_density(distance_km: Tensor) -> Tensor:
-    """Logarithm of the density, per square kilometre, of being so far from a place that a photo is of.
+def log_density(distance_km: Tensor, reach: Sequence[float]) -> Tensor:
+    """Logarithm of the density, per square kilometre, of being so far from what stands for a photo.
 
-    A mixture in equal parts of densities that fall to 1/e in 1, 25, 200, 750 and 2500 km, each of which holds 1 on the
-    plane.
+    A mixture, with the shares of `reach`, of densities that fall to 1/e in 1, 25, 200, 750 and 2500 km, each of which
+    holds 1 on the plane.
     """
-    parts = [-distance_km / km - np.log(2 * np.pi * km**2) for km in metrics.THRESHOLDS_KM]
-    return torch.logsumexp(torch.stack(parts), dim=0) - np.log(len(parts))
+    parts = [
+        -distance_km / km + np.log(max(share, _LEAST) / (2 * np.pi * km**2))
+        for km, share in zip(metrics.THRESHOLDS_KM, reach, strict=True)
+    ]
+    return torch.logsumexp(torch.stack(parts), dim=0)
+
+
+def _reach(weight: Tensor, distance_km: Tensor) -> tuple[float, ...]:
+    """Shares of the mixture under which photos are most likely where they are, by expectation maximisation."""
+    parts = [(weight * torch.exp(-distance_km / km)).sum(dim=1) / (2 * np.pi * km**2) for km in metrics.THRESHOLDS_KM]
+    density, shares = torch.stack(parts).double(), torch.tensor(EVENLY, dtype=torch.float64, device=weight.device)
+    for _ in range(_STEPS):
+        mixed = shares[:, None] * density
+        shares = (mixed / mixed.sum(dim=0).clamp_min(_LEAST)).mean(dim=1).clamp_min(_LEAST_SHARE)
+        shares = shares / shares.sum()
+    return tuple(shares.tolist())
 
 
 def _distances_km(places: NDArray[np.float64], others: NDArray[np.float64], device: torch.device) -> Tensor:

@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import copy
 import ctypes
-import dataclasses
 import inspect
 import json
 import math
@@ -552,15 +551,14 @@ class _Run:
             query = functional.normalize(projection(queries), dim=1)
             places = self.validation.rows[["latitude", "longitude"]].to_numpy(np.float64)[asked]
             searching = search.Search(kept, len(read_out.classes[finest]), torch.device("cpu"))
-            sharpness, temperature = searching.fitted(query, shares, places)
-            kept = dataclasses.replace(kept, sharpness=sharpness, temperature=temperature)
+            kept = searching.fitted(query, shares, places)
         gallery.write(kept, self.folder / gallery.FILE)
         self.model.heads[models.SEARCH] = projection.to(self.device)
         self.outputs[models.SEARCH] = projection.out_features
         self.fingerprints[models.SEARCH] = manifests.fingerprint(self.folder / gallery.FILE)
         print(
             f"search among {len(known):,} training photos, sharpness {kept.sharpness:g}, temperature "
-            f"{kept.temperature:g}",
+            f"{kept.temperature:g}, reach {'/'.join(f'{100 * share:.0f}' for share in kept.reach)} %",
             flush=True,
         )
 
