@@ -170,7 +170,7 @@ def score(distance_km: Tensor, reach: Sequence[float]) -> Tensor:
     >>> score(at, [1, 0, 0, 0, 0]).mul(100).round()  # photos are where others stand for them
     tensor([100.,  49.,   0.])
     >>> score(at, [0, 0, 0, 1, 0]).mul(100).round()  # or within a country
-    tensor([41., 36.,  0.])
+    tensor([41., 37.,  0.])
     """
     kilometres, worth = metrics.THRESHOLDS_KM, torch.zeros_like(distance_km)
     for number, km in enumerate(kilometres):

@@ -139,7 +139,7 @@ def written(file, tensors=None, told=None, **given):
     kept = some(**given)
     held = {"keys": kept.keys.half(), "coordinates": torch.from_numpy(kept.coordinates)}
     held |= {"labels": torch.from_numpy(kept.labels)}
-    words = {"version": 1, "sharpness": 8.0, "temperature": 2.0} if told is None else told
+    words = {"version": 1, "sharpness": 8.0, "temperature": 2.0, "reach": gallery.EVENLY} if told is None else told
     safetensors.torch.save_file({**held, **(tensors or {})}, file, {"gallery": json.dumps(words)})
     return file
 
@@ -150,10 +150,13 @@ def written(file, tensors=None, told=None, **given):
         ({"version": 2}, "is of version 2, not 1"),
         ({}, "is of version None, not 1"),
         ([], "is of version None, not 1"),
-        ({"version": 1, "sharpness": 3.0}, "does not tell its sharpness and temperature"),
-        ({"version": 1, "sharpness": "much", "temperature": 1}, "does not tell its sharpness and temperature"),
-        ({"version": 1, "sharpness": 3.0, "temperature": 0}, "numbers that cannot be"),
-        ({"version": 1, "sharpness": float("nan"), "temperature": 1}, "numbers that cannot be"),
+        ({"version": 1, "sharpness": 3.0}, "does not tell its sharpness, temperature and reach"),
+        ({"version": 1, "sharpness": "much", "temperature": 1}, "does not tell its sharpness, temperature and reach"),
+        ({"version": 1, "sharpness": 3.0, "temperature": 1}, "does not tell its sharpness, temperature and reach"),
+        ({"version": 1, "sharpness": 3.0, "temperature": 0, "reach": [0.2] * 5}, "numbers that cannot be"),
+        ({"version": 1, "sharpness": float("nan"), "temperature": 1, "reach": [0.2] * 5}, "numbers that cannot be"),
+        ({"version": 1, "sharpness": 3.0, "temperature": 1, "reach": [0.5] * 5}, "numbers that cannot be"),
+        ({"version": 1, "sharpness": 3.0, "temperature": 1, "reach": [1.0]}, "numbers that cannot be"),
     ],
 )
 def test_a_gallery_of_another_version_or_without_what_it_weighs_by_is_refused(tmp_path, told, message):

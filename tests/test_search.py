@@ -10,6 +10,7 @@ from torch.nn import functional
 from helpers import gallery, metrics, search
 
 CPU = torch.device("cpu")
+HERE = (1, 0, 0, 0, 0)  # a reach: photos are just where others stand for them
 CLASSES = 5
 
 
@@ -30,7 +31,7 @@ def some_gallery(count=60, seed=0, sharpness=6.0, temperature=2.0, places=None, 
     places = some_places(count, generator) if places is None else np.asarray(places, dtype=np.float64)
     labels = np.arange(len(places)) % CLASSES
     keys = unit(len(places), directions, generator)
-    return gallery.Gallery(keys, places, labels, sharpness, temperature)
+    return gallery.Gallery(keys, places, labels, sharpness, temperature, HERE)
 
 
 def made(kept):
@@ -203,28 +204,45 @@ def world(likeness, right, count=300, seed=5):
 
 
 def test_where_likeness_decides_it_weighs_much_and_where_classes_do_little():
-    sharp, _ = (searching := world(True, 0.0))[0].fitted(*searching[1:])
-    blunt, cold = (searching := world(False, 1.0))[0].fitted(*searching[1:])
-    _, warm = (searching := world(False, 0.6))[0].fitted(*searching[1:])
-    assert sharp >= 16
-    assert blunt == 0
-    assert cold <= 1 < warm
+    alike, certain, doubtful = (
+        searching.fitted(*asked) for searching, *asked in (world(True, 0.0), world(False, 1.0), world(False, 0.6))
+    )
+    assert alike.sharpness >= 16
+    assert certain.sharpness == 0
+    assert certain.temperature <= 1 < doubtful.temperature
 
 
 def test_what_is_fitted_places_photos_better_than_what_is_usual():
     searching, query, shares, truth = world(True, 0.0)
-    sharpness, temperature = searching.fitted(query, shares, truth)
-    fitted = gallery.Gallery(
-        *(searching.gallery.keys, searching.gallery.coordinates, searching.gallery.labels, sharpness, temperature)
-    )
+    fitted = searching.fitted(query, shares, truth)
     places = [each(query, shares).place for each in (searching, search.Search(fitted, CLASSES, CPU))]
     usual, better = (metrics.accuracy(metrics.great_circle_km(*truth.T, *place.T)) for place in places)
     assert better[0] >= usual[0]
     assert better[0] > 0.95
 
 
-def test_without_validation_photos_the_usual_is_taken():
-    assert made(some_gallery()).fitted(*questions(0), np.empty((0, 2))) == search.USUAL
+def test_without_validation_photos_the_gallery_stays_as_it_is():
+    searching = made(some_gallery())
+    assert searching.fitted(*questions(0), np.empty((0, 2))) is searching.gallery
+
+
+@pytest.mark.parametrize(("apart_km", "most"), [(0.0, 0), (30.0, 1), (300.0, 2), (1000.0, 3)])
+def test_the_reach_says_how_far_photos_are_from_what_stands_for_them(apart_km, most):
+    searching, query, shares, truth = world(True, 0.0)
+    generator = np.random.default_rng(5)
+    away = generator.uniform(0, 2 * np.pi, len(truth))
+    degrees = apart_km / 111.2
+    moved = truth + degrees * np.stack([np.sin(away), np.cos(away) / np.cos(np.radians(truth[:, 0]))], axis=1)
+    reach = searching.fitted(query, shares, moved).reach
+    assert sum(reach) == pytest.approx(1)
+    assert int(np.argmax(reach)) == most
+
+
+def test_a_guess_is_worth_less_the_farther_photos_are_from_what_stands_for_them():
+    at = [search.score(torch.zeros(1), np.eye(5)[number].tolist()).item() for number in range(5)]
+    assert at[0] == pytest.approx(1)
+    assert at == sorted(at, reverse=True)
+    assert at[4] < 0.3
 
 
 def test_of_many_validation_photos_some_are_fitted_on_which_are_spread_over_all(monkeypatch):
@@ -233,30 +251,30 @@ def test_of_many_validation_photos_some_are_fitted_on_which_are_spread_over_all(
     seen = []
     weights = searching._weights
     monkeypatch.setattr(searching, "_weights", lambda query, *rest: seen.append(len(query)) or weights(query, *rest))
-    assert searching.fitted(query, shares, truth)[0] >= 16
+    assert searching.fitted(query, shares, truth).sharpness >= 16
     assert set(seen) == {40}
 
 
 @given(st.floats(0, 20000), st.floats(0, 20000))
 def test_the_score_falls_with_distance_from_one(near, far):
     near, far = sorted([near, far])
-    here, nearer, farther = search.score(torch.tensor([0.0, near, far])).tolist()
-    assert here == 1
+    here, nearer, farther = search.score(torch.tensor([0.0, near, far]), HERE).tolist()
+    assert here == pytest.approx(1)
     assert 1 >= nearer >= farther >= 0
 
 
 def test_the_score_is_the_mean_of_smooth_accuracies():
-    found = search.score(torch.tensor([1.0, 200.0])).double().numpy()
+    found = search.score(torch.tensor([1.0, 200.0]), HERE).double().numpy()
     expected = [np.mean([np.exp(-km / limit) for limit in (1, 25, 200, 750, 2500)]) for km in (1, 200)]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_the_density_is_known_where_a_photo_is_and_holds_one_on_the_plane():
     known = np.mean([1 / (2 * np.pi * km**2) for km in (1, 25, 200, 750, 2500)])
-    assert search.log_density(torch.zeros(1)).exp().item() == pytest.approx(known, rel=1e-5)
+    assert search.log_density(torch.zeros(1), gallery.EVENLY).exp().item() == pytest.approx(known, rel=1e-5)
     edges = np.concatenate([[0], np.geomspace(1e-4, 1e5, 20_001)])
     middle = (edges[1:] + edges[:-1]) / 2
-    density = search.log_density(torch.from_numpy(middle)).exp().numpy()
+    density = search.log_density(torch.from_numpy(middle), gallery.EVENLY).exp().numpy()
     assert (density * np.pi * (edges[1:] ** 2 - edges[:-1] ** 2)).sum() == pytest.approx(1, abs=1e-3)
 
 
