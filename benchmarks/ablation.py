@@ -45,7 +45,7 @@ SIZES = (1_000, 4_000, 16_000, 64_000)
 """Rendered training photos."""
 HELD_OUT = 2000
 """Rendered photos for test, and for validation."""
-SHARES = (0.1, 0.25, 0.5)
+SHARES = (0.25, 0.5)
 """Of the training authors of a fold, for the curve of accuracy against photos."""
 AT_ONCE = 4
 """Photos, five crops each: what depthwise convolutions compute of them stays in a CPU's cache."""
