@@ -144,8 +144,8 @@ class Projection(nn.Module):
         self.weight = nn.Parameter(torch.zeros(directions, features), requires_grad=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        # The mean goes first: in half precision little would be left of the difference of two large numbers. Nor may the
-        # rest be so: narrow directions are widened, and with them the rounding of all others.
+        # The mean goes first: in half precision little would be left of the difference of two large numbers. And all is
+        # in full: narrow directions are widened, and what the others are rounded by with them.
         centred, device = features.float() - self.mean, features.device.type
         if not torch.is_autocast_enabled(device):
             return functional.linear(centred, self.weight)
