@@ -246,7 +246,12 @@ def _network(folder: Path, device: torch.device) -> tuple[Network, dict[str, tar
     fingerprints = targets.fingerprints(folder / "classes", settings["classes"])
     if read_outs.SEARCH in settings["classes"]:
         file = folder / gallery.FILE
-        fingerprints[read_outs.SEARCH] = manifests.fingerprint(file) if file.exists() else "none, for it is gone"
+        if not file.is_file():
+            raise ValueError(
+                f"{file} is gone, with the photos that the run searches among: put it back, or train the run anew with "
+                "04_training/train.ipynb"
+            )
+        fingerprints[read_outs.SEARCH] = manifests.fingerprint(file)
     models.restore(model, folder / "model.safetensors", fingerprints)
     if colours and model.palette[: len(colours)].tolist() != list(map(list, colours)):
         raise ValueError(

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from helpers import (
     baselines,
@@ -19,6 +20,7 @@ from helpers import (
     predict,
     read_outs,
     recipe,
+    search,
     spread,
     toy_earth,
     toy_earth_facts,
@@ -152,6 +154,34 @@ def test_the_fusion_is_the_one_with_the_least_surprise_in_validation(world):
     assert world["runs"]["all"].fusion == best.loc[best["nats_after"].idxmin(), "fusion"]
     forced = predict.load({"all": [world["folder"]]}, world["folder"] / "calibration.json", "mean")
     assert forced["all"].calibration.fusion == "mean"
+
+
+def test_a_search_is_calibrated_and_names_places_at_least_as_well(world, tmp_path):
+    folder = train(tmp_path / "searching", preset="search")
+    runs = predict.load({"all": [folder]})
+    validation, root = calibrating.validation_photos(runs, seed=7), world["photo_root"]
+    fitted = calibrating.calibrate(runs, validation, root, batch_size=64)
+    assert fitted.reasons == {}
+    calibration.write(fitted.calibrations, folder / "calibration.json")
+    comparison = fitted.comparison.set_index(["fusion", "model"])
+    chosen = fitted.calibrations["all"][1]
+    best = comparison.xs("search", level="model")["nats_after"]
+    assert best.idxmin() == chosen
+    # What the classes say stays what it is without a search.
+    columns = ["within_750km", "nats_before", "nats_after"]
+    plain = world["fitted"].comparison.set_index(["fusion", "model"])
+    pd.testing.assert_frame_equal(comparison.loc[plain.index, columns], plain[columns])
+    runs = predict.load({"all": [folder]}, folder / "calibration.json")
+    test = world["test"]
+    placed = predict.locate(runs, test, root, batch_size=64)
+    found = predict.table(test, placed.answers, placed.spread)
+    for promise in calibration.PROMISES:
+        chance = 3 * np.sqrt(promise * (1 - promise) * 2 / 600)
+        assert (found["held_from"] < promise).mean() == pytest.approx(promise, abs=chance)
+    good = {name: search.score(torch.tensor(found[f"distance_km_{name}"])).mean() for name in ("f*", "search")}
+    assert good["search"] > good["f*"] - 0.005
+    reason = predict.at_level(runs["all"], "f*").calibration.reason
+    assert reason == "radii are fitted for search, not for f*"
 
 
 def test_networks_answer_together_and_two_of_the_same_are_as_one(world):

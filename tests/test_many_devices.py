@@ -28,6 +28,7 @@ from helpers import (
     checkpoints,
     data_lists,
     fetch,
+    gallery,
     launch,
     notebooks,
     paths,
@@ -124,6 +125,42 @@ def test_a_frozen_backbone_on_two_processes_gives_the_same_heads(root):
     launch.train(two)
     training.train_alone(one)
     np.testing.assert_allclose(curves(two.folder)["train_loss"], curves(one.folder)["train_loss"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("layers", ["heads", "all"])
+def test_two_processes_keep_the_gallery_that_one_does(root, layers):
+    searching = {"preset": "search", "train_layers": layers, "epochs": 1}
+    searching |= {"architecture": "efficientnet_lite0", "weights": "default"} if layers == "heads" else {}
+    one, two = (job(root / f"search-{layers}-{count}", devices=count, **searching) for count in (1, 2))
+    launch.train(two)
+    training.train_alone(dataclasses.replace(one, running=dataclasses.replace(one.running, accumulation=2)))
+    ours, theirs = (gallery.read(each.folder / gallery.FILE) for each in (two, one))
+    np.testing.assert_array_equal(ours.coordinates, theirs.coordinates)
+    np.testing.assert_array_equal(ours.labels, theirs.labels)
+    # Directions may point either way; what is compared is how alike photos are.
+    torch.testing.assert_close(ours.keys @ ours.keys.T, theirs.keys @ theirs.keys.T, atol=5e-3, rtol=0)
+    if layers == "heads":
+        assert (ours.sharpness, ours.temperature) == (theirs.sharpness, theirs.temperature)
+    said = (two.folder / "train.log").read_text()
+    assert "share of process 1" in said
+    assert said.count("sharpness") == 1
+
+
+def test_the_others_end_well_while_one_makes_the_gallery(root, tmp_path):
+    run = job(tmp_path / "run", preset="search", epochs=1)
+    run.write(run.folder / "job.json")
+    code = """
+add = training._Run._add_gallery
+def slowly(run):
+    time.sleep(5)
+    add(run)
+training._Run._add_gallery = slowly
+training.main()
+"""
+    ended = _run_script(tmp_path / "script.py", run.folder, code)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads((run.folder / "config.json").read_text())["trained_on"]["processes"] == 2
+    assert (run.folder / gallery.FILE).exists()
 
 
 def test_two_machines_train_together(root, in_two_parts):

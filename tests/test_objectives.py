@@ -167,6 +167,31 @@ def test_a_smoothing_that_is_no_distance_is_refused(smoothing_km):
         objectives.smoothed_targets(PHOTOS, CENTROIDS, smoothing_km)
 
 
+@given(count=st.integers(2, 40), seed=st.integers(0, 99))
+def test_the_spacing_of_classes_is_the_median_distance_to_the_nearest_other(count, seed):
+    places = random_places(count, seed)
+    latitude, longitude = places.double().numpy().T
+    apart = metrics.great_circle_km(latitude[:, None], longitude[:, None], latitude, longitude)
+    np.fill_diagonal(apart, np.inf)
+    expected = np.sort(apart.min(axis=1))[(count - 1) // 2]  # the lower one of two in the middle
+    assert objectives.spacing_km(places) == pytest.approx(expected, rel=1e-3, abs=0.01)
+
+
+def test_the_spacing_does_not_depend_on_how_many_classes_are_held_at_once(monkeypatch):
+    places = random_places(50, 3)
+    at_once = objectives.spacing_km(places)
+    monkeypatch.setattr(objectives, "_CLASSES_AT_ONCE", 7)
+    assert objectives.spacing_km(places) == pytest.approx(at_once)
+
+
+@pytest.mark.parametrize("places", [[[1.0, 2.0]], [[1.0, 2.0], [1.0, 2.0]]])
+def test_the_spacing_of_classes_at_one_place_can_still_be_a_smoothing(places):
+    spacing_km = objectives.spacing_km(torch.tensor(places))
+    assert spacing_km > 0
+    targets = objectives.smoothed_targets(torch.tensor([[5.0, 5.0]]), torch.tensor(places), spacing_km)
+    torch.testing.assert_close(targets.sum(dim=1), torch.ones(1))
+
+
 def test_distances_on_the_device_are_those_of_the_metrics():
     near = PHOTOS.repeat(40, 1) + 10.0 ** torch.linspace(-6, 0, 280)[:, None] * random_scores(280, 2)
     near[:, 0].clamp_(-90, 90)

@@ -72,6 +72,7 @@ MODELS = {
     "base(L, c)": {"partition": "coarse"},
     "base(M)": {},
     "base(M), smoothed": {"objective": "haversine_smoothed", "smoothing_km": 300.0},
+    "base(M), smoothed as classes lie apart": {"objective": "haversine_smoothed", "smoothing_km": 0.0},
     "ISN": {"scene": "urban"},
     "MTN": {"multitask": True, "scene_loss_weight": 0.5},
     "country": {"partition": "country"},
@@ -299,7 +300,7 @@ def test_augmentation_does_not_make_regions_collapse(settings, tmp_path):
         ({"partition": "country", "objective": "degrees_mse"}, "takes auto, cross_entropy, haversine_smoothed"),
         ({"architecture": "resnet5"}, "did you mean 'resnet50'"),
         ({"scene_threshold": 1.5}, "scene_threshold is a probability"),
-        ({"smoothing_km": 0.0}, "smoothing_km must be above 0"),
+        ({"smoothing_km": -1.0}, "smoothing_km must not be negative"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(given, message):
