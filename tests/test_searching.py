@@ -321,7 +321,7 @@ def test_what_a_search_weighs_by_is_fitted_on_validation_photos(trained, rows, r
             assert (kept.sharpness, kept.temperature) == (search.USUAL[0], temperature)
     finally:
         list_file.write_bytes(whole)
-    assert "training photos, sharpness 6, temperature 1\n" in capsys.readouterr().out
+    assert "training photos, sharpness 6, temperature 1, reach 20/20/20/20/20 %\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("layers", [{"image_size": 48}, QUICK])  # of which no features are kept
