@@ -141,6 +141,7 @@ def test_the_demo_runs_the_line_in_order():
         ("dataset = 1e3", "dataset takes text .with papermill's -r"),
         ("seed = -1", "seed takes a whole number, not negative"),
         ("learning_rate = float('nan')", "learning_rate takes a number"),
+        ("preset = 'serch'", "did you mean 'search'"),
     ],
 )
 def test_a_wrong_parameter_is_refused_with_the_nearest_valid_one(injected, message):
@@ -149,6 +150,18 @@ def test_a_wrong_parameter_is_refused_with_the_nearest_valid_one(injected, messa
     exec(injected, variables)
     with pytest.raises(notebooks.ParameterError, match=message):
         notebooks.parameters("04_training/train", variables, **recipe.CHOICES)
+
+
+def test_a_run_that_searches_has_a_name_of_its_own_which_tells_how_to_make_it(root):
+    names = {preset: notebooks.default_run_name("toy-earth", "multi", preset=preset) for preset in recipe.PRESETS}
+    assert names == {"plain": "toy-earth-multi", "search": "toy-earth-multi-search"}
+    defaults = notebooks.defaults("04_training/train")
+    assert defaults["preset"] == "plain"
+    made = notebooks.OUTPUTS["04_training/train"](defaults | {"preset": "search"})
+    assert made == paths.run("toy-earth-multi-search")
+    known = [notebooks._default_run(name) for name in names.values()]
+    assert [each["preset"] for each in known] == ["plain", "search"]
+    assert all(each["partition"] == "multi" for each in known)
 
 
 def test_values_take_the_type_of_their_default():

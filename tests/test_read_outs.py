@@ -5,8 +5,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional
 
-from helpers import cells, read_outs
+from helpers import cells, gallery, read_outs, search
 
 DEVICE = torch.device("cpu")
 
@@ -132,3 +133,58 @@ def test_every_fusion_equals_its_plain_formula_and_one_view_stays_as_it_is(seed,
 def test_a_fusion_that_there_is_not_is_refused():
     with pytest.raises(ValueError, match="no fusion 'sum': choose one of max, mean, product"):
         read_outs.fuse({"fine": torch.zeros(1, 1, 2)}, "sum")
+
+
+def searching(partitions, photos=200, directions=6):
+    fine = partitions["fine"]
+    labels = np.arange(photos) % len(fine)
+    keys = functional.normalize(torch.randn(photos, directions, generator=torch.Generator().manual_seed(2)), dim=1)
+    places = (fine.coordinates[labels] + np.random.default_rng(2).normal(0, 0.1, (photos, 2))).round(2)
+    return search.Search(gallery.Gallery(keys, places, labels, 6.0, 2.0), len(fine), DEVICE)
+
+
+@pytest.mark.parametrize("names", [["coarse", "middle", "fine"], ["fine"]])
+def test_a_search_is_one_more_answer_from_the_best_founded_probabilities(partitions, names):
+    classes = {name: partitions[name] for name in names}
+    outputs = {name: each for name, each in probabilities(partitions).items() if name in names}
+    without = read_outs.of(classes, DEVICE)
+    outputs[read_outs.SEARCH] = functional.normalize(torch.randn(6, 6), dim=1)
+    read_out = read_outs.of(classes, DEVICE, among := searching(partitions))
+    assert read_out.models == (*without.models, "search") == read_outs.models_of(classes, searches=True)
+    shares, tables = read_out.answers(outputs)
+    assert list(shares) == list(tables) == list(read_out.models)
+    expected = without.shares(outputs)
+    for name, each in expected.items():
+        torch.testing.assert_close(shares[name], each)
+    found = among(outputs[read_outs.SEARCH], expected[without.models[-1]])
+    torch.testing.assert_close(shares["search"], found.shares)
+    torch.testing.assert_close(read_out.shares(outputs)["search"], found.shares)
+    table = tables["search"]
+    np.testing.assert_array_equal(table[["predicted_latitude", "predicted_longitude"]], found.place)
+    np.testing.assert_array_equal(table["cell"], found.shares.argmax(dim=1))
+    np.testing.assert_allclose(table["confidence"], found.shares.amax(dim=1), rtol=1e-6)
+    assert read_out.classes_of("search") is partitions["fine"]
+    assert read_outs.model(read_out.models, "auto") == "search"
+
+
+def test_views_are_searched_by_their_mean_of_length_one():
+    views = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(1))
+    for fusion in read_outs.FUSIONS:
+        fused = read_outs.fuse({read_outs.SEARCH: views.half()}, fusion)[read_outs.SEARCH]
+        assert fused.dtype == torch.float32
+        torch.testing.assert_close(fused, functional.normalize(views.mean(dim=1), dim=1), atol=2e-3, rtol=0)
+
+
+def test_networks_are_searched_by_side_by_side_and_each_weighs_alike():
+    generator = torch.Generator().manual_seed(1)
+    one, other = (
+        {"fine": torch.randn(3, 5, 7, generator=generator), "search": size * torch.randn(3, 5, 4, generator=generator)}
+        for size in (1.0, 100.0)
+    )
+    together = read_outs.beside([one, other])
+    torch.testing.assert_close(together["fine"], torch.cat([one["fine"], other["fine"]], dim=1))
+    assert together["search"].shape == (3, 5, 8)
+    for part in together["search"].split(4, dim=2):
+        torch.testing.assert_close(part.norm(dim=2), torch.ones(3, 5))
+    alone = read_outs.fuse(read_outs.beside([one]))["search"]
+    assert alone.shape == (3, 4)

@@ -125,6 +125,7 @@ def test_the_notebook_gives_trials_what_train_gives_a_run():
     assert {name: value for name, value in sweep.items() if name not in own} == {
         name: train[name] for name in sweep if name not in own
     }
+    assert sweeps.of(sweep).settings.preset == "plain"
     varied = {name for space in search_spaces.PRESETS.values() for name in space.parameters}
     assert varied <= set(vars(recipe.of(train)[0]))
 

@@ -72,7 +72,9 @@ MODELS = {
     "base(L, c)": {"partition": "coarse"},
     "base(M)": {},
     "base(M), smoothed": {"objective": "haversine_smoothed", "smoothing_km": 300.0},
-    "base(M), smoothed as classes lie apart": {"objective": "haversine_smoothed", "smoothing_km": 0.0},
+    "base(M), smoothed as classes lie apart": {
+        **{"objective": "haversine_smoothed", "smoothing_km": 0.0, "learning_rate": 1e-3}
+    },
     "ISN": {"scene": "urban"},
     "MTN": {"multitask": True, "scene_loss_weight": 0.5},
     "country": {"partition": "country"},
