@@ -69,6 +69,8 @@ RUNS: dict[str, dict[str, object]] = {
 MINE, FINE_CELLS = "fine-cells", {"min_photos": 5, "max_photos_fine": 25}
 PUBLISHED = "all layers by SGD, 5 epochs, 112 px (2018)"
 UNSEEING, PLAIN, BEST = "densest place, no photo seen", "frozen features", "search"
+BLIND = (UNSEEING, "nearest neighbour")
+"""Rows that learn nothing of photos, or compare them alone."""
 ROWS = (
     *("random training photo", UNSEEING, "nearest neighbour"),
     *(PUBLISHED, "frozen features, 112 px", PLAIN, "one crop", "finer cells", "smoothed targets"),
@@ -118,7 +120,7 @@ def real_page(photos: Path, truth_file: Path) -> None:
     grown = _curve(pd.concat(curve, ignore_index=True))
     intervals.to_csv(HERE / "ablation.csv", index=False)
     plots.save(plots.difference_plot(gains), HERE / "ablation.png")
-    plots.save(plots.growth_plot(grown), HERE / "ablation_growth.png")
+    plots.save(plots.growth_plot(grown, baselines=BLIND), HERE / "ablation_growth.png")
     text = f"""# From the recipe of 2018 to a search, on {len(truth):,} real photos
 
 {real_photos.FOLDS} folds grouped by author: every photo is placed by a run that has learned from three fifths of the
@@ -160,7 +162,8 @@ def toy_earth_page() -> None:
     table = pd.concat(tables, ignore_index=True)
     grown = _curve(pd.concat(curve, ignore_index=True))
     grown.to_csv(HERE / "ablation_toy_earth.csv", index=False)
-    plots.save(plots.growth_plot(grown), HERE / "ablation_toy_earth.png")
+    drawn = grown[grown["row"].isin([*BLIND, PLAIN, "smoothed targets", BEST, "search, smoothed targets"])]
+    plots.save(plots.growth_plot(drawn, baselines=BLIND), HERE / "ablation_toy_earth.png")
     parts = []
     for size in SIZES:
         intervals = bootstrap.interval_table(*_by_row(table[table["size"] == size]), seed=SEED)

@@ -240,7 +240,9 @@ def difference_plot(differences: pd.DataFrame, title: str = "", *, width: float 
 
 
 @styled
-def growth_plot(table: pd.DataFrame, title: str = "", *, width: float = DOUBLE_COLUMN) -> Figure:
+def growth_plot(
+    table: pd.DataFrame, title: str = "", *, baselines: Collection[str] = (), width: float = DOUBLE_COLUMN
+) -> Figure:
     """Accuracy against the number of training photos: a panel per distance, a line per row.
 
     Parameters
@@ -248,6 +250,8 @@ def growth_plot(table: pd.DataFrame, title: str = "", *, width: float = DOUBLE_C
     table : DataFrame
         ``row, training_photos`` and ``within_1km …``, in per cent.
     title : str
+    baselines : collection of str
+        Rows to draw grey and dashed.
     width : float
         Of the figure, in inches.
     """
@@ -258,7 +262,7 @@ def growth_plot(table: pd.DataFrame, title: str = "", *, width: float = DOUBLE_C
     columns = 3 if wide else 1
     height = shape[0] * 1.75 + 0.4 + 0.15 * -(-len(names) // columns)
     figure, panels = plt.subplots(*shape, figsize=(width, height), layout="constrained")
-    panels, looks = panels.ravel(), _looks(pd.Series(names), [])
+    panels, looks = panels.ravel(), _looks(pd.Series(names), baselines)
     for threshold, share, axes in zip(metrics.THRESHOLDS_KM, metrics.SHARES, panels, strict=False):
         for name, each in table.groupby("row", sort=False):
             axes.plot(
