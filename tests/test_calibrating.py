@@ -178,7 +178,10 @@ def test_a_search_is_calibrated_and_names_places_at_least_as_well(world, tmp_pat
     for promise in calibration.PROMISES:
         chance = 3 * np.sqrt(promise * (1 - promise) * 2 / 600)
         assert (found["held_from"] < promise).mean() == pytest.approx(promise, abs=chance)
-    good = {name: search.score(torch.tensor(found[f"distance_km_{name}"])).mean() for name in ("f*", "search")}
+    good = {
+        name: search.score(torch.tensor(found[f"distance_km_{name}"]), (1, 0, 0, 0, 0)).mean()
+        for name in ("f*", "search")
+    }
     assert good["search"] > good["f*"] - 0.005
     reason = predict.at_level(runs["all"], "f*").calibration.reason
     assert reason == "radii are fitted for search, not for f*"
