@@ -14,7 +14,7 @@ import copy
 import dataclasses
 import datetime
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -53,6 +53,7 @@ AT = 20_000
 """Training photos that the curve is drawn on to."""
 
 SEARCHING: dict[str, object] = {"preset": "search"}
+SMOOTHED: dict[str, object] = {**SEARCHING, "objective": "haversine_smoothed", "smoothing_km": 0.0}
 ALL_LAYERS: dict[str, object] = {"image_size": 112, "train_layers": "all", "epochs": 5, "precision": "fp32"}
 SGD: dict[str, object] = {
     **ALL_LAYERS,
@@ -62,7 +63,8 @@ SGD: dict[str, object] = {
 RUNS: dict[str, dict[str, object]] = {
     "plain": SEARCHING,
     "small": {**SEARCHING, "image_size": 112},
-    "smoothed": {**SEARCHING, "objective": "haversine_smoothed", "smoothing_km": 0.0},
+    "smoothed": SMOOTHED,
+    "toy-smoothed": {**SMOOTHED, "image_size": 112},
     "sgd-112": SGD,
 }
 """What is trained, by name; a run that searches answers without the search, too."""
@@ -78,6 +80,7 @@ ROWS = (
 )
 """Of the table, from what sees nothing to what sees most."""
 Guesses = dict[str, np.ndarray]
+Rows = Callable[[str, pd.DataFrame, Path], Guesses]
 
 
 def main() -> None:
@@ -155,7 +158,7 @@ def toy_earth_page() -> None:
         dataset = f"toy-{size}"
         if not (paths.cells(dataset) / "labels.parquet").exists():
             learned = truth[truth["split"] == "train"].iloc[:size]
-            _listed(pd.concat([learned, truth[truth["split"] != "train"]]), dataset, photos, {})
+            real_photos.listed(pd.concat([learned, truth[truth["split"] != "train"]]), dataset, photos, {})
         table = placed(f"toy-{size}", dataset, photos, toy_rows)
         tables.append(table.assign(size=size))
         curve.append(table.assign(training=size))
@@ -182,7 +185,7 @@ guesses about real photos are. Measured on {datetime.date.today()}, {machine()},
     _written(HERE / "ablation_toy_earth.md", text)
 
 
-def placed(name: str, dataset: str, photos: Path, rows: "Rows") -> pd.DataFrame:
+def placed(name: str, dataset: str, photos: Path, rows: Rows) -> pd.DataFrame:
     """Guesses of some rows for the test photos of a dataset, from WORK where they have been made.
 
     Returns
@@ -245,10 +248,6 @@ def toy_rows(dataset: str, test: pd.DataFrame, photos: Path) -> Guesses:
     return found | _read(
         smoothed, test, photos, {"smoothed targets": "f*", "search, smoothed targets": read_outs.SEARCH}
     )
-
-
-Rows = type(real_rows)
-RUNS["toy-smoothed"] = {**RUNS["smoothed"], "image_size": 112}
 
 
 def loaded(dataset: str, photos: Path, names: list[str]) -> predict.Run:
@@ -333,15 +332,8 @@ def _copied(dataset: str, name: str, photos: Path, share: float, of_cells: Mappi
     names = np.sort(author[listed["split"] == "train"].unique())
     kept = np.random.default_rng(SEED).permutation(names)[: max(1, round(share * len(names)))]
     rows = listed[(listed["split"] != "train") | author.isin(kept)]
-    _listed(rows[["id", "path", "latitude", "longitude", "author", "split"]], name, photos, of_cells)
+    real_photos.listed(rows[["id", "path", "latitude", "longitude", "author", "split"]], name, photos, of_cells)
     return name
-
-
-def _listed(rows: pd.DataFrame, dataset: str, photos: Path, of_cells: Mapping[str, object]) -> None:
-    file = paths.root() / f"{dataset}.csv"
-    rows.to_csv(file, index=False)
-    notebooks.run("01_data/make_list", {"dataset": dataset, "photo_root": str(photos), "truth": str(file)})
-    notebooks.run("03_partitioning/build_cells", {"dataset": dataset, **of_cells})
 
 
 def _rendered(photos: Path) -> pd.DataFrame:

@@ -313,13 +313,17 @@ def make_inputs(truth: pd.DataFrame, photos: Path, *, test: int, validation: int
     """Run the notebooks up to the cells on one division of the authors, and name the dataset."""
     dataset = f"real-{test}"
     split = truth["fold"].map({test: "test", validation: "validation"}).fillna("train")
-    file = paths.root() / f"{dataset}.csv"
     columns = ["id", "path", "latitude", "longitude", "author"]
-    truth[columns].assign(split=split).to_csv(file, index=False)
-    given = {"dataset": dataset, "photo_root": str(photos)}
-    notebooks.run("01_data/make_list", {**given, "truth": str(file)})
-    notebooks.run("03_partitioning/build_cells", {"dataset": dataset})
+    listed(truth[columns].assign(split=split), dataset, photos, {})
     return dataset
+
+
+def listed(rows: pd.DataFrame, dataset: str, photos: Path, of_cells: Mapping[str, object]) -> None:
+    """Make the list of a dataset, as it is split, and its cells."""
+    file = paths.root() / f"{dataset}.csv"
+    rows.to_csv(file, index=False)
+    notebooks.run("01_data/make_list", {"dataset": dataset, "photo_root": str(photos), "truth": str(file)})
+    notebooks.run("03_partitioning/build_cells", {"dataset": dataset, **of_cells})
 
 
 def plain_table(table: pd.DataFrame) -> str:

@@ -62,6 +62,7 @@ class Search:
         site, coordinates = _sites(gallery.coordinates)
         self.site_of = torch.from_numpy(site).to(device)
         self.sites = len(coordinates)
+        self.photos_of = torch.argsort(self.site_of, stable=True).split(torch.bincount(self.site_of).tolist())
         self.scores = score(_distances_km(coordinates, coordinates, device), gallery.reach)
 
     def __call__(self, query: Tensor, shares: Tensor) -> Found:
@@ -100,7 +101,7 @@ class Search:
         best = (at_site @ self.scores).argmax(dim=1)
         chosen = np.empty(len(weight), np.int64)
         for row, site in enumerate(best.tolist()):
-            inside = torch.nonzero(self.site_of == site)[:, 0]
+            inside = self.photos_of[site]
             heaviest = inside[weight[row, inside].topk(min(_CANDIDATES, len(inside))).indices]
             chosen[row] = self._heart(heaviest, weight[row, heaviest])
         return self.gallery.coordinates[chosen]
