@@ -145,7 +145,7 @@ class Sweep:
         folders = {"photo_root": "", "weights": Path(self.settings.weights).name}
         files = {f"the {name}": manifests.fingerprint(path) for name, path in recipe.sources(self.settings).items()}
         varied = {"preset": self.preset, "pruning": self.pruning, "its parameters": self.space.parameters}
-        return json.loads(json.dumps({**varied, **settings, **folders, **files}))
+        return json.loads(json.dumps({**settings, **varied, **folders, **files}))
 
 
 def choices() -> dict[str, tuple[str, ...]]:
