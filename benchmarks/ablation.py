@@ -5,8 +5,8 @@ with each row of the table, and writes ``ablation.md``, ``ablation.csv`` and ``a
 ``python -m benchmarks.ablation toy-earth WORK`` does so for rendered scenes, with 1 to 64 thousand of them to learn
 from, and writes ``ablation_toy_earth.md``, ``.csv`` and ``.png``.
 
-Lists, features, runs and guesses stay in the folder WORK, and are not made again: begun anew, it goes on. Two hours on
-two cores for the real photos, most of them for the rows in which all layers learn; half an hour for the rendered ones.
+Lists, features, runs and guesses stay in the folder WORK, and are not made again: begun anew, it goes on. Three hours
+of one core for the real photos, a third of them for the rows in which all layers learn; one for the rendered ones.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import copy
 import dataclasses
 import datetime
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -22,12 +22,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks import real_photos
+from benchmarks import other_heads, real_photos
 from benchmarks.__main__ import machine
 from helpers import (
     baselines,
     bootstrap,
+    cells,
     data_lists,
+    devices,
+    inputs,
     metrics,
     notebooks,
     paths,
@@ -55,6 +58,7 @@ AT = 20_000
 SEARCHING: dict[str, object] = {"preset": "search"}
 SMOOTHED: dict[str, object] = {**SEARCHING, "objective": "haversine_smoothed", "smoothing_km": 0.0}
 ALL_LAYERS: dict[str, object] = {"image_size": 112, "train_layers": "all", "epochs": 5, "precision": "fp32"}
+TUNED: dict[str, object] = {**SEARCHING, **ALL_LAYERS}
 SGD: dict[str, object] = {
     **ALL_LAYERS,
     **{"optimizer": "sgd", "learning_rate": 0.01, "weight_decay": 1e-4, "schedule": "halving", "warmup_epochs": 0.0},
@@ -65,18 +69,25 @@ RUNS: dict[str, dict[str, object]] = {
     "small": {**SEARCHING, "image_size": 112},
     "smoothed": SMOOTHED,
     "toy-smoothed": {**SMOOTHED, "image_size": 112},
+    "larger": {**SEARCHING, "architecture": "efficientnet_lite2"},
+    "tuned-112": TUNED,
     "sgd-112": SGD,
 }
 """What is trained, by name; a run that searches answers without the search, too."""
 MINE, FINE_CELLS = "fine-cells", {"min_photos": 5, "max_photos_fine": 25}
 PUBLISHED = "all layers by SGD, 5 epochs, 112 px (2018)"
+LEVELS = {"coarsest": 400, "coarse": 200, "middle": 100, "fine": 50, "finest": 25}
+"""Most photos of a cell, for more levels than the notebook's three, whose numbers are among them."""
 UNSEEING, PLAIN, BEST = "densest place, no photo seen", "frozen features", "search"
 BLIND = (UNSEEING, "nearest neighbour")
 """Rows that learn nothing of photos, or compare them alone."""
 ROWS = (
     *("random training photo", UNSEEING, "nearest neighbour"),
-    *(PUBLISHED, "frozen features, 112 px", PLAIN, "one crop", "finer cells", "smoothed targets"),
-    *("place of densest score", "levels tempered", BEST, "search, smoothed targets", "search, 112 and 224 px"),
+    *(PUBLISHED, "layers tuned discriminatively, 112 px", "frozen features, 112 px", PLAIN),
+    *("one crop", "mirror images too", "finer cells", "five levels", "taught their product", "smoothed targets"),
+    *("place of densest score", "levels tempered", BEST),
+    *("search, layers tuned, 112 px", "search, mirror images too", "search, smoothed targets"),
+    *("search, 112 and 224 px", "search, two backbones"),
 )
 """Of the table, from what sees nothing to what sees most."""
 Guesses = dict[str, np.ndarray]
@@ -134,6 +145,14 @@ Measured on {datetime.date.today()}, {machine()}, seed {SEED}.
     python -m benchmarks.ablation real WORK PHOTOS TRUTH.csv
 
 {bootstrap.markdown(intervals)}
+Rows without "search" answer by `f*`. Layers tuned discriminatively: by AdamW, the backbone's at a tenth of the rate of
+the heads. Mirror images: of all five crops. Finer cells: of at most {FINE_CELLS["max_photos_fine"]} photos at the
+finest level, and more than {FINE_CELLS["min_photos"]}.
+Five levels: of at most {", ".join(map(str, LEVELS.values()))} photos.
+Taught their product: the loss of the finest level is that of `f*`. Smoothed targets: by how far apart classes lie.
+Place of densest score: the training photo's place with the best expected score by `f*`; then with tempered levels;
+then, in a search, with likeness. Two backbones: efficientnet_lite2 beside the other.
+
 ![Differences to the plain run](ablation.png)
 
 
@@ -217,11 +236,17 @@ def real_rows(dataset: str, test: pd.DataFrame, photos: Path) -> Guesses:
     found = _unseeing(plain, test) | _alike(plain, dataset, test, photos)
     found |= _read(plain, test, photos, {PLAIN: "f*", BEST: read_outs.SEARCH})
     found |= _read(plain, test, photos, {"one crop": "f*"}, crops=slice(4, 5))
-    found |= _steps(plain, test, photos)
+    found |= mirrored(plain, test, photos, {"mirror images too": "f*", "search, mirror images too": read_outs.SEARCH})
+    found |= _steps(plain, test, photos) | other_levels(plain, dataset, test, photos)
     found |= _read(small, test, photos, {"frozen features, 112 px": "f*"})
     found |= _read(smoothed, test, photos, {"smoothed targets": "f*", "search, smoothed targets": read_outs.SEARCH})
-    both = loaded(dataset, photos, ["plain", "small"])
-    found |= _read(both, test, photos, {"search, 112 and 224 px": read_outs.SEARCH})
+    for others, row in (("small", "search, 112 and 224 px"), ("larger", "search, two backbones")):
+        found |= _read(loaded(dataset, photos, ["plain", others]), test, photos, {row: read_outs.SEARCH})
+    of_tuned = {
+        "layers tuned discriminatively, 112 px": "f*",
+        "search, layers tuned, 112 px": read_outs.SEARCH,
+    }
+    found |= _read(loaded(dataset, photos, ["tuned-112"]), test, photos, of_tuned)
     return found | _read(loaded(dataset, photos, ["sgd-112"]), test, photos, {PUBLISHED: "f*"})
 
 
@@ -268,12 +293,47 @@ def _read(
     run: predict.Run, test: pd.DataFrame, photos: Path, models: Mapping[str, str], crops: slice = slice(None)
 ) -> Guesses:
     """Places by some of a run's models, each under the name of its row."""
-    read_out, parts = run.read_out(), []
-    for views in predict.outputs(run, test, photos, AT_ONCE):
-        fused = read_outs.fuse({name: each[:, crops] for name, each in views.items()}, run.fusion)
-        parts.append(read_out.answers(fused)[1])
+    views = predict.outputs(run, test, photos, AT_ONCE)
+    return _places(run, ({name: each[:, crops] for name, each in part.items()} for part in views), models)
+
+
+def mirrored(run: predict.Run, test: pd.DataFrame, photos: Path, models: Mapping[str, str]) -> Guesses:
+    """The same from ten views: the five crops, and their mirror images."""
+    network = run.networks[0]
+    views = inputs.PhotoViews(test, photos, network.image_size, view="five")
+    batches = inputs.batches(views, range(len(test)), AT_ONCE)
+
+    def with_mirror_images() -> Iterator[dict[str, torch.Tensor]]:
+        for crops, known in zip(batches, predict.outputs(run, test, photos, AT_ONCE), strict=True):
+            with torch.inference_mode(), devices.autocast(network.device, network.model, network.precision):
+                found = network.model(crops.flatten(0, 1).flip(-1))
+            yield {name: torch.cat([each, found[name].unflatten(0, each.shape[:2])], 1) for name, each in known.items()}
+
+    return _places(run, with_mirror_images(), models)
+
+
+def _places(run: predict.Run, views: Iterable[Mapping[str, torch.Tensor]], models: Mapping[str, str]) -> Guesses:
+    read_out = run.read_out()
+    parts = [read_out.answers(read_outs.fuse(part, run.fusion))[1] for part in views]
     place = ["predicted_latitude", "predicted_longitude"]
     return {row: np.concatenate([part[model][place].to_numpy() for part in parts]) for row, model in models.items()}
+
+
+def other_levels(run: predict.Run, dataset: str, test: pd.DataFrame, photos: Path) -> Guesses:
+    """More levels of cells, and heads that were taught the product over the three levels."""
+    training_places = data_lists.coordinates(dataset, "train")
+    usual = notebooks.defaults("03_partitioning/build_cells")
+    levels = cells.build_all(
+        training_places["latitude"],
+        training_places["longitude"],
+        min_photos=usual["min_photos"],
+        max_photos=LEVELS,
+    )
+    more = other_heads.taught(run, dataset, photos, levels, product=False)
+    product = other_heads.taught(run, dataset, photos, run.classes, product=True)
+    return _read(more, test, photos, {"five levels": "f*"}) | _read(
+        product, test, photos, {"taught their product": "f*"}
+    )
 
 
 def _steps(run: predict.Run, test: pd.DataFrame, photos: Path) -> Guesses:

@@ -93,7 +93,7 @@ def folds_page(truth: pd.DataFrame, photos: Path) -> str:
     for fold in range(FOLDS):
         dataset = make_inputs(truth, photos, test=fold, validation=(fold + 1) % FOLDS)
         given = {"dataset": dataset, "photo_root": str(photos)}
-        run = notebooks.run("04_training/train", {**given, "image_size": IMAGE_SIZE})
+        run = notebooks.run("04_training/train", {**given, "preset": "plain", "image_size": IMAGE_SIZE})
         results = notebooks.run("05_evaluation/evaluate", {**given, "run": run.name})
         for name, parts in tables.items():
             parts.append(pd.read_parquet(results / f"{name}.parquet"))
@@ -115,7 +115,8 @@ def folds_page(truth: pd.DataFrame, photos: Path) -> str:
     return f"""# Accuracy and sureness on {len(truth):,} real photos
 
 {FOLDS} folds grouped by author: every photo is placed by a run that was trained on three fifths of the authors, and
-calibrated on another fifth. {settings.architecture} at {IMAGE_SIZE} px, all else as in the notebooks' defaults.
+calibrated on another fifth. {settings.architecture} at {IMAGE_SIZE} px, preset plain, all else as
+in the notebooks' defaults.
 Measured on {datetime.date.today()}, {machine()}, seed {SEED}.
 
     python -m benchmarks.real_photos folds PHOTOS TRUTH.csv
@@ -240,7 +241,7 @@ def trained(name: str, given: Mapping[str, object], dataset: str, photos: Path) 
         folder = paths.run(f"{dataset}-{name.strip('{}')}-{scene}")
         folder.mkdir(parents=True)
         parameters = {**notebooks.defaults("04_training/train"), "dataset": dataset, "photo_root": str(photos)}
-        parameters |= {"image_size": IMAGE_SIZE, "scene": scene, **given}
+        parameters |= {"preset": "plain", "image_size": IMAGE_SIZE, "scene": scene, **given}
         training.train_alone(training.Job(*recipe.of(parameters), folder, folder / "checkpoints"))
         folders[scene] = [folder]
     return folders

@@ -109,7 +109,7 @@ def write(gallery: Gallery, path: Path) -> None:
     """Keep a gallery, its keys in half precision."""
     tensors = {
         "keys": gallery.keys.half().contiguous(),
-        "coordinates": torch.from_numpy(gallery.coordinates),
+        "coordinates": torch.from_numpy(gallery.coordinates).contiguous(),
         "labels": torch.from_numpy(gallery.labels),
     }
     fitted = {"sharpness": gallery.sharpness, "temperature": gallery.temperature, "reach": gallery.reach}
@@ -156,6 +156,15 @@ def read(path: Path) -> Gallery:
     return found
 
 
+def are_of_same_photos(galleries: list[Gallery]) -> bool:
+    """Whether all of them have photos of the same places and classes, in the same order."""
+    first = galleries[0]
+    return all(
+        np.array_equal(first.labels, other.labels) and np.array_equal(first.coordinates, other.coordinates)
+        for other in galleries[1:]
+    )
+
+
 def joined(galleries: list[Gallery]) -> Gallery:
     """The gallery of networks that answer together, whose keys lie side by side.
 
@@ -164,14 +173,12 @@ def joined(galleries: list[Gallery]) -> Gallery:
     ValueError
         If they are not of the same photos.
     """
+    if not are_of_same_photos(galleries):
+        raise ValueError(
+            "the networks have galleries of different photos, so they cannot search together: train both on the same "
+            "list with the same seed"
+        )
     first = galleries[0]
-    for other in galleries[1:]:
-        same = np.array_equal(first.labels, other.labels) and np.array_equal(first.coordinates, other.coordinates)
-        if not same:
-            raise ValueError(
-                "the networks have galleries of different photos, so they cannot search together: train both on the "
-                "same list with the same seed"
-            )
     keys = functional.normalize(torch.cat([each.keys for each in galleries], dim=1), dim=1)
     sharpness, temperature = (
         float(np.mean([getattr(each, name) for each in galleries])) for name in ("sharpness", "temperature")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from helpers import data_lists, fetch, scenes, segmentation, targets
@@ -32,6 +33,11 @@ class Photos:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def some(self, numbers: NDArray[np.int64]) -> "Photos":
+        """Those with these numbers."""
+        labels = {name: column[numbers] for name, column in self.labels.items()}
+        return Photos(self.rows.iloc[numbers].reset_index(drop=True), labels, self.coordinates[numbers], self.root)
 
 
 def read_split(settings: Settings, split: str) -> Photos:

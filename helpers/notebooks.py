@@ -72,7 +72,7 @@ def default_run_name(
     multitask: bool = False,
     segmentation: bool = False,
     objective: str = "auto",
-    preset: str = "plain",
+    preset: str = "auto",
 ) -> str:
     """Name of a run that is given none.
 
@@ -82,13 +82,13 @@ def default_run_name(
     ('toy-earth-multi', 'toy-earth-multi-urban')
     >>> default_run_name("toy-earth", "multi", multitask=True)
     'toy-earth-multi-mtn'
-    >>> default_run_name("toy-earth", "multi", preset="search")
-    'toy-earth-multi-search'
+    >>> default_run_name("toy-earth", "multi", preset="plain")
+    'toy-earth-multi-plain'
     >>> default_run_name("toy-earth", "coordinates", objective="degrees_mse")
     'toy-earth-coordinates-degrees_mse'
     """
     network = [objective] * (objective != "auto") + [scene] * (scene != "all") + ["mtn"] * multitask
-    network += ["segmentation"] * segmentation + [preset] * (preset != "plain")
+    network += ["segmentation"] * segmentation + ["plain"] * (preset == "plain")
     return "-".join([dataset, partition, *network])
 
 
@@ -284,7 +284,7 @@ def _default_run(run_name: str) -> dict[str, Any]:
     from helpers import recipe, targets  # takes a second, which most notebooks need not wait for
     from helpers.scenes import SCENES
 
-    varied = (targets.PARTITIONS, ("all", *SCENES), (False, True), recipe.PRESETS)
+    varied = (targets.PARTITIONS, ("all", *SCENES), (False, True), recipe.CHOICES["preset"])
     for partition, scene, multitask, preset in itertools.product(*varied):
         if run_name == default_run_name(data_lists.EMBEDDED, partition, scene, multitask, preset=preset):
             naming = {"partition": partition, "scene": scene, "multitask": multitask, "preset": preset}

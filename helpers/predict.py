@@ -176,7 +176,9 @@ def load(
                     f"{folder} was trained on photos of scene {network.settings['scene']!r}, so it is no network for "
                     f"{scene} photos: train one with -p scene {scene}"
                 )
-    heads = {scene: list(run.networks[0].model.heads) for scene, run in runs.items()}
+    if not all(run.searching for run in runs.values()):
+        runs = {scene: of_preset(run, "plain") for scene, run in runs.items()}
+    heads = {scene: list(_outputs_of(run.networks[0])) for scene, run in runs.items()}
     for scene, names in heads.items():
         if names != next(iter(heads.values())):
             raise ValueError(
@@ -201,15 +203,25 @@ def _loaded(
         if differing:
             raise ValueError(
                 f"{folders[0].name} and {folder.name} cannot answer together, for they differ in "
-                f"{', '.join(differing)}: train both on the same dataset, partition and scene, with the same preset"
+                f"{', '.join(differing)}: train both on the same dataset, partition and scene"
             )
     places = pd.read_parquet(folders[0] / "training_places.parquet")
     by_default = fusion == "auto" or not classes[0]  # coordinates are fused in one way
-    searching = None
-    if read_outs.SEARCH in networks[0].settings["classes"]:
-        kept = [_gallery(*each) for each in zip(folders, networks, classes, strict=True)]
+    searching, searches = None, [read_outs.SEARCH in network.settings["classes"] for network in networks]
+    kept = [_gallery(*each) for each in zip(folders, networks, classes, strict=True)] if all(searches) else []
+    if kept and gallery.are_of_same_photos(kept):
         searching = search.Search(gallery.joined(kept), len(list(classes[0].values())[-1]), device)
+    elif any(searches):
+        names = " and ".join(folder.name for folder in folders)
+        print(
+            f"{names} have not kept the same photos to search among: together they answer by their classes", flush=True
+        )
     return Run(networks, classes[0], places, calibrations, best if by_default else fusion, searching)
+
+
+def _outputs_of(network: Network) -> dict[str, int]:
+    """How many numbers its heads give, but for what a search compares photos by, which is nobody else's business."""
+    return {name: count for name, count in network.settings["classes"].items() if name != read_outs.SEARCH}
 
 
 def _gallery(folder: Path, network: Network, classes: Mapping[str, targets.Classes]) -> gallery.Gallery:
@@ -229,10 +241,8 @@ def _answers_to(scene: str, folder: Path, network: Network) -> dict[str, object]
     """What the answers of a network are about; photos of one scene may be placed by a network for all of them too."""
     wanted = ("dataset", "partition", *(["scene"] if scene == "all" else []))
     named: dict[str, object] = {name: network.settings[name] for name in wanted}
-    # How many numbers photos are compared by is nobody else's business, but whether they are is.
-    outputs = {name: count for name, count in network.settings["classes"].items() if name != read_outs.SEARCH}
-    named |= {"preset": network.settings.get("preset", "plain"), "classes": outputs}
-    return named | targets.fingerprints(folder / "classes", outputs)
+    outputs = _outputs_of(network)
+    return named | {"classes": outputs} | targets.fingerprints(folder / "classes", outputs)
 
 
 def _network(folder: Path, device: torch.device) -> tuple[Network, dict[str, targets.Classes]]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -68,7 +69,7 @@ class ReadOut:
 
     def shares(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Probability of each class, of shape (n, classes), by each of :attr:`models`."""
-        return self.answers(outputs)[0]
+        return self._shares_and_place(outputs)[0]
 
     def answers(self, outputs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, pd.DataFrame]]:
         """Probability of each class, and the place, by each of :attr:`models`.
@@ -84,16 +85,20 @@ class ReadOut:
         tables : dict of str to DataFrame
             As a call gives them. A search names a place of its own, which need not lie in the likeliest cell.
         """
+        shares, place = self._shares_and_place(outputs)
+        tables = self(shares)
+        if place is not None:
+            tables[SEARCH] = tables[SEARCH].assign(**dict(zip(_PLACE, place.T, strict=True)))
+        return shares, tables
+
+    def _shares_and_place(self, outputs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], NDArray[np.float64] | None]:
         shares = {name: outputs[name] for name in self.classes}
         if self.ancestors:
             shares[HIERARCHY] = self.hierarchical(outputs)
-        tables = self(shares)
-        if self.searching:
-            found = self.searching(outputs[SEARCH], list(shares.values())[-1])
-            shares[SEARCH] = found.shares
-            place = dict(zip(_PLACE, found.place.T, strict=True))
-            tables[SEARCH] = self({SEARCH: found.shares})[SEARCH].assign(**place)
-        return shares, tables
+        if self.searching is None:
+            return shares, None
+        found = self.searching(outputs[SEARCH], list(shares.values())[-1])
+        return {**shares, SEARCH: found.shares}, found.place
 
     def classes_of(self, model: str) -> targets.Classes:
         """Classes that one of :attr:`models` answers with."""
@@ -200,10 +205,10 @@ def beside(networks: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """Outputs of networks that see the same photos, each of shape (n, views, outputs), as views of one.
 
     What is searched by lies side by side instead, scaled to length 1 for each: a training photo has to look alike to
-    all of them.
+    all of them. What only some of them give is left out.
     """
     together = {}
-    for name in networks[0]:
+    for name in [name for name in networks[0] if all(name in each for each in networks)]:
         parts = [each[name] for each in networks]
         if name == SEARCH:
             together[name] = torch.cat([functional.normalize(part.float(), dim=2) for part in parts], dim=2)

@@ -27,13 +27,13 @@ from helpers import (
 
 BEST_BY = (*metrics.SHARES, "median_km", "validation_loss")
 """What may choose the epoch that is kept."""
-PRESETS = ("plain", "search")
-"""What a run answers by: its classes alone, or classes and a search among its training photos."""
+PRESETS = ("search", "plain")
+"""What a run answers by: classes and a search among its training photos, or its classes alone."""
 _MOST_MINUTES = 100_000  # which the system's timers can count
 _MOST_SEED = 2**32 - 1
 _THE_LESS_THE_BETTER = ("median_km", "validation_loss")
 CHOICES = {
-    "preset": PRESETS,
+    "preset": ("auto", *PRESETS),
     "partition": targets.PARTITIONS,
     "train_layers": ("heads", "all"),
     "scene": ("all", *scenes.SCENES),
@@ -113,7 +113,7 @@ class Settings:
         if coordinates and self.preset == "search":
             raise ValueError(
                 "preset 'search' weighs the photos of classes, which partition 'coordinates' has none of: choose "
-                "partition multi, or preset plain"
+                "partition multi, or preset auto"
             )
         fitting = objectives.COORDINATE_OBJECTIVES if coordinates else objectives.CLASS_OBJECTIVES
         if self.loss not in fitting:
@@ -139,6 +139,11 @@ class Settings:
             return self.objective
         usual = {"region": "haversine_smoothed", targets.COORDINATES: "unit_vector_mse"}
         return usual.get(self.partition, "cross_entropy")
+
+    @property
+    def searches(self) -> bool:
+        """Whether training photos are kept to search among: ``auto`` does so wherever there are classes."""
+        return self.preset == "search" or (self.preset == "auto" and self.partition != targets.COORDINATES)
 
     @property
     def has_scene_head(self) -> bool:

@@ -133,7 +133,7 @@ class Search:
         """
         if not len(query):
             return self.gallery
-        some = np.unique(np.linspace(0, len(query) - 1, _PHOTOS_TO_FIT).astype(int))
+        some = evenly(len(query))
         query, shares, coordinates = query[some], shares[some], coordinates[some]
         places = self.gallery.coordinates
         distance_km = torch.cat([_distances_km(coordinates[each], places, self.device) for each in _blocks(len(query))])
@@ -150,6 +150,17 @@ class Search:
     def _surprise(self, query: Tensor, shares: Tensor, log: Tensor, sharpness: float, temperature: float) -> float:
         log_weight = self._weights(query, shares, sharpness, temperature).clamp_min(_LEAST).log()
         return -torch.logsumexp(log_weight + log, dim=1).mean().item()
+
+
+def evenly(count: int) -> NDArray[np.int64]:
+    """Numbers of the photos that sharpness, temperature and reach are fitted by, of so many: few will do.
+
+    Examples
+    --------
+    >>> len(evenly(3)), len(evenly(100_000))
+    (3, 500)
+    """
+    return np.unique(np.linspace(0, count - 1, min(count, _PHOTOS_TO_FIT)).astype(np.int64))
 
 
 def score(distance_km: Tensor, reach: Sequence[float]) -> Tensor:

@@ -164,7 +164,7 @@ def of(parameters: Mapping[str, Any]) -> Sweep:
         For parameters that do not go together, or a password where an executed notebook would keep it.
     """
     given = {**notebooks.defaults("04_training/train"), **parameters, "run_name": "", "workers": 0}
-    # Of a sweep the preset says what varies; a search among training photos is added to the best of it, by training.
+    # Of a sweep the preset says what varies; a search among training photos comes with training the best of it anew.
     settings, running = recipe.of({**given, "preset": "plain"})
     storage = checked_url(given["storage"]) or os.environ.get(STORAGE, "")
     gpus = _gpus()
@@ -288,7 +288,7 @@ def command(sweep: Sweep, table: pd.DataFrame) -> str:
     """Shell command that trains the best parameters as a run of their own."""
     defaults = notebooks.defaults("04_training/train")
     best = {name: table[name].iloc[0] for name in sweep.space.parameters}
-    given = {**asdict(sweep.settings), **best, "run_name": f"{sweep.name}-best"}
+    given = {**asdict(sweep.settings), **best, "preset": defaults["preset"], "run_name": f"{sweep.name}-best"}
     return manifests.command(
         "04_training/train", {name: value for name, value in given.items() if value != defaults[name]}
     )

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributed.elastic.multiprocessing.errors import record
 from torch.nn import functional
@@ -496,18 +497,28 @@ class _Run:
         self.judged.load_state_dict(self.best)
         self.learned.load_state_dict(self.best)
         self.model.eval()
-        if self.settings.preset == "search" and not self.frozen:
-            self.features, self.readable, _ = self._features(
-                self.training, "features of training photos to search among"
-            )
-            self.validation_features, self.validation_readable, _ = self._features(
-                self.validation, "features of validation photos to search with"
-            )
+        if isinstance(self.read_out, read_outs.ReadOut) and self.settings.searches:
+            in_class = self.training.labels[self.read_out.finest].numpy() >= 0
+            known = np.flatnonzero(in_class & self._is_readable(self.training))
+            self.sought = self._seen(self.training, known[gallery.drawn(len(known), self.settings.seed)])
+            asked = np.flatnonzero(self._is_readable(self.validation))
+            self.asked = self._seen(self.validation, asked[search.evenly(len(asked))])
+
+    def _is_readable(self, photos: Photos) -> NDArray[np.bool_]:
+        return ~photos.rows["id"].isin(list(self.state.unreadable)).to_numpy()
+
+    def _seen(self, photos: Photos, numbers: NDArray[np.int64]) -> tuple[Photos, Tensor]:
+        """Some photos as the network sees them now."""
+        some = photos.some(numbers)
+        if self.frozen:
+            return some, (self.features if photos is self.training else self.validation_features)[numbers]
+        found, readable, _ = self._features(some, f"features of {len(some)} photos to search with")
+        return some.some(np.flatnonzero(readable.numpy())), found[readable]
 
     def write(self) -> None:
         """Write the model, and what belongs to it."""
-        if self.settings.preset == "search":
-            self._add_gallery()
+        if isinstance(self.read_out, read_outs.ReadOut) and self.settings.searches:
+            self._add_gallery(self.read_out)
         models.save(self.model, self.folder / "model.safetensors", self.fingerprints)
         # Rounded to about a kilometre: they serve a baseline, and a shared run should not tell where its owner lives.
         places = self.training.rows[["latitude", "longitude"]].round(2)
@@ -522,36 +533,30 @@ class _Run:
             "device": devices.described(self.device),
             "number_format": str(self.number_format),
         }
-        config = {**asdict(self.settings), **elsewhere, "objective": self.settings.loss, "classes": self.outputs}
+        resolved = {"preset": "search" if self.settings.searches else "plain", "objective": self.settings.loss}
+        config = {**asdict(self.settings), **elsewhere, **resolved, "classes": self.outputs}
         (self.folder / "config.json").write_text(json.dumps(config | {"trained_on": trained_on}, indent=2) + "\n")
         if self.state.unreadable:
             unreadable = pd.DataFrame(sorted(self.state.unreadable.items()), columns=["id", "reason"])
             unreadable.to_csv(self.folder / "unreadable.csv", index=False)
 
     @torch.no_grad()
-    def _add_gallery(self) -> None:
+    def _add_gallery(self, read_out: read_outs.ReadOut) -> None:
         """Keep the training photos to search among, and give the network a head to search by."""
-        read_out, settings = self.read_out, self.settings
-        assert isinstance(read_out, read_outs.ReadOut)  # the recipe refuses to search by coordinates
-        finest = read_out.finest
-        labels = self.training.labels[finest].numpy()
-        known = np.flatnonzero(self.readable.numpy() & (labels >= 0))
-        known = known[gallery.drawn(len(known), settings.seed)]
-        projection = gallery.whitening(self.features[known])
-        places = self.training.rows[["latitude", "longitude"]].to_numpy(np.float64).round(2)[known]
-        keys = functional.normalize(projection(self.features[known]), dim=1).half().float()
-        usual = search.USUAL if settings.partition == "multi" else (search.USUAL[0], 1.0)
-        kept = gallery.Gallery(keys, places, labels[known], *usual)
-        asked = np.flatnonzero(self.validation_readable.numpy())
+        (known, features), (asked, queries) = self.sought, self.asked
+        projection = gallery.whitening(features)
+        # To about a kilometre, as they are in training_places.parquet.
+        places = known.rows[["latitude", "longitude"]].to_numpy(np.float64).round(2)
+        keys = functional.normalize(projection(features), dim=1).half().float()
+        usual = search.USUAL if self.settings.partition == "multi" else (search.USUAL[0], 1.0)
+        kept = gallery.Gallery(keys, places, known.labels[read_out.finest].numpy(), *usual)
         if len(asked):
-            queries = self.validation_features[asked]
             answers = self.model.heads(queries.to(self.device))
             fused = read_outs.fuse({name: scores.unsqueeze(1) for name, scores in answers.items()})
             shares = list(read_out.shares(fused).values())[-1].cpu()
             query = functional.normalize(projection(queries), dim=1)
-            places = self.validation.rows[["latitude", "longitude"]].to_numpy(np.float64)[asked]
-            searching = search.Search(kept, len(read_out.classes[finest]), torch.device("cpu"))
-            kept = searching.fitted(query, shares, places)
+            searching = search.Search(kept, len(read_out.classes[read_out.finest]), torch.device("cpu"))
+            kept = searching.fitted(query, shares, asked.rows[["latitude", "longitude"]].to_numpy(np.float64))
         gallery.write(kept, self.folder / gallery.FILE)
         self.model.heads[models.SEARCH] = projection.to(self.device)
         self.outputs[models.SEARCH] = projection.out_features

@@ -30,7 +30,8 @@ COMMIT = "0123456789ab"
 
 def made(name="first", trained_on=None, curves=None, **given):
     """Folder of a run with random weights, learned from 300 photos on two continents; settings may be given."""
-    parameters = notebooks.defaults("04_training/train") | {"dataset": DATASET, "image_size": 32, **given}
+    usual = {"dataset": DATASET, "preset": "plain", "image_size": 32}
+    parameters = notebooks.defaults("04_training/train") | usual | given
     settings = recipe.of(parameters)[0]
     rng = np.random.default_rng(7)
     places = pd.DataFrame({"latitude": rng.uniform(44, 46, 300), "longitude": rng.uniform(3, 5, 300)})

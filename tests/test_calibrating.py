@@ -35,7 +35,8 @@ PHOTOS = 2400
 
 def train(folder, **given):
     folder.mkdir(parents=True)
-    parameters = {**notebooks.defaults("04_training/train"), "dataset": DATASET, "image_size": 64, "epochs": 8, **given}
+    usual = {"dataset": DATASET, "preset": "plain", "image_size": 64, "epochs": 8}
+    parameters = {**notebooks.defaults("04_training/train"), **usual, **given}
     training.train_alone(training.Job(*recipe.of(parameters), folder, folder / "checkpoints"))
     return folder
 

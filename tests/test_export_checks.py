@@ -36,7 +36,11 @@ def trained(tiny, tmp_path_factory):
             if kind not in made:
                 folder = root / "04_training" / "runs" / kind.replace(" ", "-")
                 folder.mkdir(parents=True)
-                parameters = notebooks.defaults("04_training/train") | {"dataset": DATASET, "epochs": 1}
+                parameters = notebooks.defaults("04_training/train") | {
+                    "preset": "plain",
+                    "dataset": DATASET,
+                    "epochs": 1,
+                }
                 parameters |= {"image_size": 64} | KINDS[kind]
                 training.train_alone(training.Job(*recipe.of(parameters), folder, folder / "checkpoints"))
                 made[kind] = predict.load({"all": [folder]}, device=CPU)["all"]

@@ -127,6 +127,7 @@ OUTPUTS = {
     "04_training/train": [
         "model.safetensors",
         "config.json",
+        "gallery.safetensors",
         "MODEL_CARD.md",
         "metrics.jsonl",
         "curves.png",
@@ -220,7 +221,7 @@ def test_the_accuracy_table_follows_from_the_predictions(root):
     predictions = pd.read_parquet(folder / "predictions.parquet")
     assert list(table.columns) == ["model", "photos", *metrics.SHARES, "median_km", "mean_km"]
     assert table["model"].tolist() == [
-        "coarse", "middle", "fine", "f*", metrics.RANDOM_TRAINING_PHOTO, metrics.MOST_LIKELY_CELL,
+        "coarse", "middle", "fine", "f*", "search", metrics.RANDOM_TRAINING_PHOTO, metrics.MOST_LIKELY_CELL,
         metrics.NEAREST_NEIGHBOUR, metrics.SHUFFLED_LABELS,
     ]  # fmt: skip
     photos = data_lists.read(TINY)
@@ -230,20 +231,20 @@ def test_the_accuracy_table_follows_from_the_predictions(root):
         predictions["predicted_latitude"], predictions["predicted_longitude"],
     )  # fmt: skip
     np.testing.assert_allclose(distance_km, predictions["distance_km"])
-    row = table.set_index("model").loc["f*"]
+    row = table.set_index("model").loc["search"]
     assert row["within_2500km"] == np.mean(distance_km <= 2500)
     assert row["median_km"] == pytest.approx(np.median(distance_km))
 
 
 def test_the_papers_table_has_a_row_for_every_answer(root):
     table = pd.read_csv(paths.paper_table(TINY) / "accuracy.csv").set_index("model")
-    letters = ("c", "m", "f", "f*")
+    letters = ("c", "m", "f", "f*", "search")
     networks = [f"{network}(M, {letter}{scenes})" for network, scenes in
                 [("base", ""), ("ISN", ", S3"), ("MTN", ""), ("TransLocator", "")] for letter in letters]  # fmt: skip
     assert table.index[: len(networks)].tolist() == networks
     assert table.index[len(networks)].startswith("region")
     predictions = pd.read_parquet(paths.results(f"{TINY}-multi-{{scene}}", TINY) / "predictions.parquet")
-    assert table.loc["ISN(M, f*, S3)", "median_km"] == pytest.approx(predictions["distance_km"].median())
+    assert table.loc["ISN(M, search, S3)", "median_km"] == pytest.approx(predictions["distance_km"].median())
 
 
 def test_published_predictions_give_the_accuracies_of_the_evaluation_that_they_are_of(root):
@@ -251,7 +252,7 @@ def test_published_predictions_give_the_accuracies_of_the_evaluation_that_they_a
     expected = pd.read_csv(paths.results(f"{TINY}-multi", TINY) / "accuracy.csv")
     assert list(found.columns) == list(expected.columns)
     assert found["model"].tolist() == ["model"]
-    row = expected[expected["model"] == "f*"].assign(model="model")
+    row = expected[expected["model"] == "search"].assign(model="model")
     pd.testing.assert_frame_equal(found, row.reset_index(drop=True))
 
 

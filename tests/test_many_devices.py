@@ -54,7 +54,13 @@ def root(tiny):
 
 def parameters(**given):
     """Of a run of a second or two that has all that could be forgotten: dropout, augmentation, averaged weights."""
-    small = {"dataset": DATASET, "architecture": "mobilenet_v3_small", "weights": "none", "train_layers": "all"}
+    small = {
+        "dataset": DATASET,
+        "preset": "plain",
+        "architecture": "mobilenet_v3_small",
+        "weights": "none",
+        "train_layers": "all",
+    }
     quick = {"image_size": 32, "batch_size": 16, "epochs": 2, "ema_decay": 0.9, "learning_rate": 1e-3}
     return {**notebooks.defaults("04_training/train"), **small, **quick, **given}
 

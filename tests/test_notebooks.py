@@ -152,15 +152,15 @@ def test_a_wrong_parameter_is_refused_with_the_nearest_valid_one(injected, messa
         notebooks.parameters("04_training/train", variables, **recipe.CHOICES)
 
 
-def test_a_run_that_searches_has_a_name_of_its_own_which_tells_how_to_make_it(root):
-    names = {preset: notebooks.default_run_name("toy-earth", "multi", preset=preset) for preset in recipe.PRESETS}
-    assert names == {"plain": "toy-earth-multi", "search": "toy-earth-multi-search"}
+def test_a_run_that_does_not_search_has_a_name_of_its_own_which_tells_how_to_make_it(root):
+    names = {each: notebooks.default_run_name("toy-earth", "multi", preset=each) for each in recipe.CHOICES["preset"]}
+    assert names == {"auto": "toy-earth-multi", "search": "toy-earth-multi", "plain": "toy-earth-multi-plain"}
     defaults = notebooks.defaults("04_training/train")
-    assert defaults["preset"] == "plain"
-    made = notebooks.OUTPUTS["04_training/train"](defaults | {"preset": "search"})
-    assert made == paths.run("toy-earth-multi-search")
-    known = [notebooks._default_run(name) for name in names.values()]
-    assert [each["preset"] for each in known] == ["plain", "search"]
+    assert defaults["preset"] == "auto"
+    made = notebooks.OUTPUTS["04_training/train"](defaults | {"preset": "plain"})
+    assert made == paths.run("toy-earth-multi-plain")
+    known = [notebooks._default_run(name) for name in ("toy-earth-multi", "toy-earth-multi-plain")]
+    assert [each["preset"] for each in known] == ["auto", "plain"]
     assert all(each["partition"] == "multi" for each in known)
 
 

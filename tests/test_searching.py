@@ -183,9 +183,18 @@ def test_networks_that_search_answer_together_whatever_their_width(trained, rows
     pd.testing.assert_frame_equal(twice, placed(loaded(one), rows["test"]).answers["search"], rtol=1e-4)
 
 
-def test_a_run_that_searches_and_a_plain_one_cannot_answer_together(trained):
-    with pytest.raises(ValueError, match=r"search and plain cannot .* differ in preset: train .* the same preset"):
-        loaded(trained("search"), trained("plain"))
+def test_what_has_not_kept_the_same_photos_answers_together_by_classes(trained, rows, capsys):
+    searching, plain, urban = (trained(name) for name in ("search", "plain", "urban"))
+    for together in ([searching, plain], [plain, searching]):
+        runs = loaded(*together)
+        names = " and ".join(folder.name for folder in together)
+        assert f"{names} have not kept the same photos to search among" in capsys.readouterr().out
+        assert list(placed(runs, rows["test"]).answers) == LEVELS
+    test = rows["test"].assign(scene=np.resize(["urban", "natural"], len(rows["test"])))
+    for networks in ({"urban": [urban, searching], "natural": [searching]}, {"urban": [urban], "natural": [plain]}):
+        runs = predict.load(networks, device=CPU)
+        assert {run.models for run in runs.values()} == {tuple(LEVELS)}
+        assert list(placed(runs, test).answers) == LEVELS
 
 
 def test_networks_of_scenes_search_each_among_photos_of_its_own(trained, rows):

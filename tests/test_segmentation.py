@@ -384,7 +384,7 @@ def run_on_maps_by(segmenter, folder):
     segmenters.record(made, segmenter, 64, output.folder)
     manifests.finish(output)
     given = {"dataset": TINY, "segmentation": True, "architecture": "timm/test_vit", "weights": "none", "epochs": 1}
-    given |= {"train_layers": "all", "image_size": 64, "batch_size": 32}
+    given |= {"preset": "plain", "train_layers": "all", "image_size": 64, "batch_size": 32}
     folder.mkdir()
     job = recipe.of(notebooks.defaults("04_training/train") | given)
     training.train_alone(training.Job(*job, folder, folder / "checkpoints"))

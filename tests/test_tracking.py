@@ -26,7 +26,14 @@ def trained(tiny, tmp_path_factory):
     shutil.copytree(tiny, root, dirs_exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PHOTO_GEOLOCATION_ROOT", str(root))
-        given = {"dataset": TINY, "image_size": 64, "batch_size": 32, "epochs": 2, "run_name": "first"}
+        given = {
+            "dataset": TINY,
+            "image_size": 64,
+            "batch_size": 32,
+            "epochs": 2,
+            "run_name": "first",
+            "preset": "plain",
+        }
         given["photo_root"] = str(paths.photos(TINY))
         settings, running = recipe.of({**notebooks.defaults("04_training/train"), **given})
         output = manifests.begin(paths.run("first"), "04_training/train", given, recipe.sources(settings))

@@ -39,7 +39,7 @@ TINY = "toy-earth-tiny"  # of the fixture `tiny`
 def settings(tiny, monkeypatch):
     monkeypatch.setenv("PHOTO_GEOLOCATION_ROOT", str(tiny))
     parameters = {**notebooks.defaults("04_training/train"), "dataset": TINY, "image_size": 64, "batch_size": 32}
-    return recipe.of({**parameters, "epochs": 3})[0]
+    return recipe.of({**parameters, "preset": "plain", "epochs": 3})[0]
 
 
 def job(settings, folder, **running):
