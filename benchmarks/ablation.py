@@ -306,7 +306,7 @@ def mirrored(run: predict.Run, test: pd.DataFrame, photos: Path, models: Mapping
     def with_mirror_images() -> Iterator[dict[str, torch.Tensor]]:
         for crops, known in zip(batches, predict.outputs(run, test, photos, AT_ONCE), strict=True):
             with torch.inference_mode(), devices.autocast(network.device, network.model, network.precision):
-                found = network.model(crops.flatten(0, 1).flip(-1))
+                found = network.model(crops.flatten(0, 1).flip(-1).to(network.device))
             yield {name: torch.cat([each, found[name].unflatten(0, each.shape[:2])], 1) for name, each in known.items()}
 
     return _places(run, with_mirror_images(), models)

@@ -35,11 +35,11 @@ def taught(
         **{each.name: network.settings[each.name] for each in dataclasses.fields(recipe.Settings)}
     )
     listed = data_lists.read(dataset)
-    learned, judged = (_seen(network, listed[listed["split"] == split], photos) for split in ("train", "validation"))
-    labels = {
-        name: torch.from_numpy(each)
-        for name, each in cells.labels_all(partitions, cells.leaf_ids(*learned.places.T)).items()
-    }
+    learned, judged = (
+        _seen(network, listed[listed["split"] == split].reset_index(drop=True), photos, partitions)
+        for split in ("train", "validation")
+    )
+    learned = learned.some(torch.stack(list(learned.labels.values())).amax(dim=0) >= 0)  # others teach nothing
     torch.manual_seed(settings.seed)  # with which training gives its heads their first weights
     outputs = {name: len(each) for name, each in partitions.items()}
     model = models.Geolocator(settings.architecture, outputs, "none").eval()
@@ -47,23 +47,23 @@ def taught(
     heads, read_out = model.heads, read_outs.ReadOut(partitions, torch.device("cpu"))
     optimizer = torch.optim.AdamW(heads.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     steps = -(-len(learned.features) // settings.batch_size)
-    best, kept = -1.0, heads.state_dict()
+    best: list[float] = []
+    kept = heads.state_dict()
     for epoch in range(settings.epochs):
         shuffle = torch.Generator().manual_seed(settings.seed * 100_003 + epoch + 1)
         order = torch.randperm(len(learned.features), generator=shuffle)
         for step, numbers in enumerate(order.tensor_split(steps), epoch * steps):
             for group in optimizer.param_groups:
                 group["lr"] = settings.learning_rate * training.learning_rate_factor(settings, step, steps)
-            scores = heads(learned.features[numbers])
-            if product:
-                scores[read_out.finest] = product_scores(scores, read_out)
-            losses = [objectives.cross_entropy(each, labels[name][numbers]) for name, each in scores.items()]
-            torch.stack([total / count.clamp(min=1) for total, count in losses]).sum().backward()
+            _loss(heads, learned.some(numbers), read_out, product).backward()
             optimizer.step()
             optimizer.zero_grad()
-        within = _within_750_km(heads, read_out, judged)
-        if within > best:
-            best, kept = within, {name: each.clone() for name, each in heads.state_dict().items()}
+        with torch.no_grad():
+            loss = _loss(heads, judged, read_out, product).item()
+        measured = {"epoch": epoch, **_shares_within(heads, judged, read_out), "validation_loss": loss}
+        merit = recipe.merit(measured, settings.best_by)
+        if merit > best:
+            best, kept = merit, {name: each.clone() for name, each in heads.state_dict().items()}
     heads.load_state_dict(kept)
     networks = (dataclasses.replace(network, model=model),)
     return dataclasses.replace(run, networks=networks, classes=dict(partitions), searching=None)
@@ -78,25 +78,43 @@ def product_scores(scores: Mapping[str, Tensor], read_out: read_outs.ReadOut) ->
 
 @dataclasses.dataclass(frozen=True)
 class _Seen:
-    """Photos as a backbone sees them, and their places, float64 of shape (photos, 2)."""
+    """Photos as a backbone sees them; their places, float64 of shape (photos, 2); and their labels by level."""
 
     features: Tensor
-    places: np.ndarray
+    places: Tensor
+    labels: dict[str, Tensor]
+
+    def some(self, wanted: Tensor) -> "_Seen":
+        labels = {name: each[wanted] for name, each in self.labels.items()}
+        return _Seen(self.features[wanted], self.places[wanted], labels)
 
 
-def _seen(network: predict.Network, rows: pd.DataFrame, photos: Path) -> _Seen:
-    rows = rows.reset_index(drop=True)
+def _seen(
+    network: predict.Network, rows: pd.DataFrame, photos: Path, partitions: Mapping[str, cells.Partition]
+) -> _Seen:
     found = features.of(
         *(network.model, rows, photos, network.image_size, "centre", network.precision),
         *(int(network.settings["batch_size"]), "features of photos to learn from"),
     )
-    return _Seen(found, rows[["latitude", "longitude"]].to_numpy(np.float64))
+    places = rows[["latitude", "longitude"]].to_numpy(np.float64)
+    labels = cells.labels_all(partitions, cells.leaf_ids(*places.T))
+    tensors = {name: torch.from_numpy(each) for name, each in labels.items()}
+    return _Seen(found, torch.from_numpy(places), tensors)
+
+
+def _loss(heads: models.Heads, seen: _Seen, read_out: read_outs.ReadOut, product: bool) -> Tensor:
+    """Sum of the mean cross-entropies of the levels."""
+    scores = heads(seen.features)
+    if product:
+        scores[read_out.finest] = product_scores(scores, read_out)
+    losses = [objectives.cross_entropy(each, seen.labels[name]) for name, each in scores.items()]
+    return torch.stack([total / count.clamp(min=1) for total, count in losses]).sum()
 
 
 @torch.no_grad()
-def _within_750_km(heads: models.Heads, read_out: read_outs.ReadOut, judged: _Seen) -> float:
-    fused = read_outs.fuse({name: scores.unsqueeze(1) for name, scores in heads(judged.features).items()})
+def _shares_within(heads: models.Heads, seen: _Seen, read_out: read_outs.ReadOut) -> dict[str, float]:
+    fused = read_outs.fuse({name: scores.unsqueeze(1) for name, scores in heads(seen.features).items()})
     table = read_out.answers(fused)[1][read_out.models[-1]]
     placed = table["predicted_latitude"], table["predicted_longitude"]
-    distance_km = metrics.great_circle_km(*judged.places.T, *placed)
-    return float(dict(zip(metrics.SHARES, metrics.accuracy(distance_km), strict=True))["within_750km"])
+    distance_km = metrics.great_circle_km(*seen.places.numpy().T, *placed)
+    return dict(zip(metrics.SHARES, metrics.accuracy(distance_km).tolist(), strict=True))

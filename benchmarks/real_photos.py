@@ -208,8 +208,8 @@ def models_page(truth: pd.DataFrame, photos: Path, scene_table: Path) -> str:
 
 {FOLDS} folds grouped by author: every photo is placed by a run that was trained on three fifths of the authors, with
 another fifth for validation; the same photos, features and folds for every row. {parameters["architecture"]} with a
-frozen backbone at {IMAGE_SIZE} px, the epoch kept that is best by {parameters["best_by"]}, all else as in the
-notebooks' defaults, but smoothing_km 300 for smoothed cells, which are larger than regions (chosen
+frozen backbone at {IMAGE_SIZE} px, the epoch kept that is best by {parameters["best_by"]}, preset plain, all else as in
+the notebooks' defaults, but smoothing_km 300 for smoothed cells, which are larger than regions (chosen
 beforehand, not tuned). Scenes are the official ones of the photos.
 Measured on {datetime.date.today()}, {machine()}, seed {SEED}.
 

@@ -94,6 +94,7 @@ def trained_and_judged(
             run = f"{name.replace(' ', '-')}-{seed}"
             parameters = {"dataset": dataset, "architecture": ARCHITECTURE, "weights": "none", "train_layers": "all"}
             parameters |= {"backbone_learning_rate_factor": 1.0, "epochs": EPOCHS, "seed": seed, "run_name": run}
+            parameters["preset"] = "plain"
             folder = notebooks.run("04_training/train", {**parameters, **branches, **given})
             curves = pd.read_json(folder / "metrics.jsonl", lines=True)
             seconds.setdefault(name, []).extend(curves["seconds"])

@@ -126,7 +126,7 @@ def read(path: Path) -> Gallery:
     ValueError
         If the file is gone, damaged, of another version of this code, or holds what no gallery does.
     """
-    remedy = "train the run anew with 04_training/train.ipynb -p preset search"
+    remedy = "train the run anew with 04_training/train.ipynb"
     try:
         with safetensors.safe_open(path, "pt") as opened:
             told = json.loads((opened.metadata() or {}).get(_METADATA, "{}"))

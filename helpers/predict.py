@@ -176,8 +176,9 @@ def load(
                     f"{folder} was trained on photos of scene {network.settings['scene']!r}, so it is no network for "
                     f"{scene} photos: train one with -p scene {scene}"
                 )
-    if not all(run.searching for run in runs.values()):
-        runs = {scene: of_preset(run, "plain") for scene, run in runs.items()}
+    if any(run.searching for run in runs.values()) and not all(run.searching for run in runs.values()):
+        print("not all scenes have photos to search among: all of them are answered by classes", flush=True)
+        runs = {scene: replace(run, searching=None) for scene, run in runs.items()}
     heads = {scene: list(_outputs_of(run.networks[0])) for scene, run in runs.items()}
     for scene, names in heads.items():
         if names != next(iter(heads.values())):
@@ -316,8 +317,8 @@ def of_preset(run: Run, preset: str) -> Run:
     """
     if preset == "search" and run.searching is None:
         raise ValueError(
-            "the run has kept no photos to search among: train one with 04_training/train.ipynb -p preset search, or "
-            "take preset auto or plain"
+            "there are no photos to search among, or networks that answer together have kept different ones: train "
+            "with 04_training/train.ipynb -p preset search, all on one list with one seed, or take preset auto or plain"
         )
     return at_level(run, read_outs.models_of(run.classes)[-1]) if preset == "plain" else run
 

@@ -309,6 +309,7 @@ class _Run:
             f"{' + '.join(f'{count} {name}' for name, count in self.outputs.items())} outputs"
         )
         self.clock = stopwatch.Stopwatch(self.device)
+        self.searches = settings.searches and self._can_search()
         self.frozen = settings.train_layers == "heads"
         if self.frozen:
             self._ask_backbone_once()
@@ -480,7 +481,9 @@ class _Run:
         if told is None:
             return
         tensors = self.group.told_tensors(checkpoint.tensors if checkpoint else None)
+        unreadable = self.state.unreadable  # here and now: a frozen backbone has been asked already
         self.state = _State(**told)
+        self.state.unreadable.update(unreadable)
         self.learned.load_state_dict(models.below(tensors, "learned"))
         if self.averaged is not None:
             self.averaged.load_state_dict(models.below(tensors, "averaged"))
@@ -497,12 +500,22 @@ class _Run:
         self.judged.load_state_dict(self.best)
         self.learned.load_state_dict(self.best)
         self.model.eval()
-        if isinstance(self.read_out, read_outs.ReadOut) and self.settings.searches:
+        if isinstance(self.read_out, read_outs.ReadOut) and self.searches:
             in_class = self.training.labels[self.read_out.finest].numpy() >= 0
             known = np.flatnonzero(in_class & self._is_readable(self.training))
             self.sought = self._seen(self.training, known[gallery.drawn(len(known), self.settings.seed)])
             asked = np.flatnonzero(self._is_readable(self.validation))
             self.asked = self._seen(self.validation, asked[search.evenly(len(asked))])
+
+    def _can_search(self) -> bool:
+        """Whether photos have one of the finest classes, without which there is nothing to search among."""
+        if not isinstance(self.read_out, read_outs.ReadOut) or (self.training.labels[self.read_out.finest] >= 0).any():
+            return True
+        problem = f"no training photo has a class of {self.read_out.finest}, so there is none to search among"
+        if self.settings.preset == "search":
+            raise ValueError(f"{problem}: take more photos, larger classes, or preset auto or plain")
+        self.group.say(f"{problem}: the run answers by its classes alone")
+        return False
 
     def _is_readable(self, photos: Photos) -> NDArray[np.bool_]:
         return ~photos.rows["id"].isin(list(self.state.unreadable)).to_numpy()
@@ -510,6 +523,8 @@ class _Run:
     def _seen(self, photos: Photos, numbers: NDArray[np.int64]) -> tuple[Photos, Tensor]:
         """Some photos as the network sees them now."""
         some = photos.some(numbers)
+        if self.frozen and not self.group.leads:  # which writes the gallery
+            return some, torch.zeros(len(some), 0)
         if self.frozen:
             return some, (self.features if photos is self.training else self.validation_features)[numbers]
         found, readable, _ = self._features(some, f"features of {len(some)} photos to search with")
@@ -517,7 +532,7 @@ class _Run:
 
     def write(self) -> None:
         """Write the model, and what belongs to it."""
-        if isinstance(self.read_out, read_outs.ReadOut) and self.settings.searches:
+        if isinstance(self.read_out, read_outs.ReadOut) and self.searches:
             self._add_gallery(self.read_out)
         models.save(self.model, self.folder / "model.safetensors", self.fingerprints)
         # Rounded to about a kilometre: they serve a baseline, and a shared run should not tell where its owner lives.
@@ -533,7 +548,7 @@ class _Run:
             "device": devices.described(self.device),
             "number_format": str(self.number_format),
         }
-        resolved = {"preset": "search" if self.settings.searches else "plain", "objective": self.settings.loss}
+        resolved = {"preset": "search" if self.searches else "plain", "objective": self.settings.loss}
         config = {**asdict(self.settings), **elsewhere, **resolved, "classes": self.outputs}
         (self.folder / "config.json").write_text(json.dumps(config | {"trained_on": trained_on}, indent=2) + "\n")
         if self.state.unreadable:
@@ -721,7 +736,9 @@ class _Run:
     def _fixed(self) -> dict[str, Any]:
         """What must be the same to go on from a checkpoint."""
         folders = {"photo_root": "", "weights": Path(self.settings.weights).name}
-        return {**asdict(self.settings), **folders, **{f"the {name}": made for name, made in self.sources.items()}}
+        resolved = {"preset": "search" if self.searches else "plain"}
+        sources = {f"the {name}": made for name, made in self.sources.items()}
+        return {**asdict(self.settings), **resolved, **folders, **sources}
 
     def _seed(self, part: int) -> int:
         number = self.group.rank * self.running.accumulation + part

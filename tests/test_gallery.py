@@ -119,7 +119,7 @@ def test_what_is_written_is_read(tmp_path):
     assert (tmp_path / "again").read_bytes() == (tmp_path / gallery.FILE).read_bytes()
 
 
-REMEDY = r"train the run anew with 04_training/train\.ipynb -p preset search"
+REMEDY = r"train the run anew with 04_training/train\.ipynb"
 
 
 def test_a_gallery_that_is_gone_or_damaged_is_named_with_the_remedy(tmp_path):

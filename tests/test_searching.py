@@ -183,7 +183,7 @@ def test_networks_that_search_answer_together_whatever_their_width(trained, rows
     pd.testing.assert_frame_equal(twice, placed(loaded(one), rows["test"]).answers["search"], rtol=1e-4)
 
 
-def test_what_has_not_kept_the_same_photos_answers_together_by_classes(trained, rows, capsys):
+def test_what_has_not_kept_the_same_photos_answers_together_by_classes(trained, rows, tmp_path, capsys):
     searching, plain, urban = (trained(name) for name in ("search", "plain", "urban"))
     for together in ([searching, plain], [plain, searching]):
         runs = loaded(*together)
@@ -192,8 +192,11 @@ def test_what_has_not_kept_the_same_photos_answers_together_by_classes(trained, 
         assert list(placed(runs, rows["test"]).answers) == LEVELS
     test = rows["test"].assign(scene=np.resize(["urban", "natural"], len(rows["test"])))
     for networks in ({"urban": [urban, searching], "natural": [searching]}, {"urban": [urban], "natural": [plain]}):
-        runs = predict.load(networks, device=CPU)
+        by_classes = calibration.Calibration(photos=99, reason="")
+        calibration.write(dict.fromkeys(networks, ({"max": by_classes}, "max")), tmp_path / "calibration.json")
+        runs = predict.load(networks, tmp_path / "calibration.json", device=CPU)
         assert {run.models for run in runs.values()} == {tuple(LEVELS)}
+        assert [run.calibration for run in runs.values()] == [by_classes, by_classes]
         assert list(placed(runs, test).answers) == LEVELS
 
 
@@ -379,6 +382,57 @@ def test_training_anew_gives_the_same_files_and_going_on_as_well(root, trained, 
     training.train_alone(job(tmp_path / "run", **QUICK, resume=True))
     for file in (gallery.FILE, "model.safetensors"):
         assert (tmp_path / "run" / file).read_bytes() == (whole / file).read_bytes()
+
+
+def test_a_photo_lost_before_going_on_is_not_searched_among(root, trained, rows, tmp_path, monkeypatch):
+    class Ended(Exception):
+        pass
+
+    def ending(*arguments):
+        write(*arguments)
+        raise Ended
+
+    write = checkpoints.write
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "write", ending)
+        with pytest.raises(Ended):
+            training.train_alone(job(tmp_path / "run", image_size=48, checkpoint_minutes=0.0))
+    number = int(np.flatnonzero(rows["train"]["id"] == labelled_in_fine(rows["train"])[0])[0])
+    lost = paths.photos(DATASET) / rows["train"]["path"][number]
+    original = lost.read_bytes()
+    shutil.rmtree(root / "04_training" / "features", ignore_errors=True)
+    try:
+        lost.write_bytes(original[:200])
+        training.train_alone(job(tmp_path / "run", image_size=48, resume=True))
+    finally:
+        lost.write_bytes(original)
+    kept, every = gallery.read(tmp_path / "run" / gallery.FILE), gallery.read(trained("search") / gallery.FILE)
+    assert len(kept.keys) == len(every.keys) - 1
+    assert rows["train"]["id"][number] in (tmp_path / "run" / "unreadable.csv").read_text()
+
+
+def labelled_in_fine(rows):
+    labels = pd.read_parquet(paths.cells(DATASET) / "labels.parquet")
+    return [name for name in rows["id"] if name in set(labels["id"][labels["fine"].fillna(-1) >= 0])]
+
+
+def test_photos_without_a_finest_class_are_not_searched_among_which_is_said_before_work(
+    root, trained, tmp_path, monkeypatch, capsys
+):
+    read_split = training.labelled.read_split
+
+    def coarse_alone(settings, split):
+        photos = read_split(settings, split)
+        photos.labels["fine"].fill_(-1)
+        return photos
+
+    monkeypatch.setattr(training.labelled, "read_split", coarse_alone)
+    with pytest.raises(ValueError, match=r"no training photo has a class of fine.*preset auto or plain"):
+        training.train_alone(job(tmp_path / "search"))
+    training.train_alone(job(tmp_path / "auto", preset="auto", epochs=1))
+    assert "the run answers by its classes alone" in capsys.readouterr().out
+    assert json.loads((tmp_path / "auto" / "config.json").read_text())["preset"] == "plain"
+    assert loaded(tmp_path / "auto")["all"].models == tuple(LEVELS)
 
 
 def test_a_run_goes_on_from_one_that_searches_and_makes_a_gallery_of_its_own(trained, tmp_path, capsys):
