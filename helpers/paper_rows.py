@@ -49,10 +49,12 @@ class Rows(NamedTuple):
 
     @property
     def drawn(self) -> list[str]:
-        """Names of the rows for a figure: the best of each run, and of each kind of baseline the first."""
-        shown = self.sources[self.sources["kind"] != "other"]
-        repeated = (shown["kind"] == "baseline") & shown["read_out"].duplicated()
-        return shown.loc[~repeated, "model"].tolist()
+        """Names of the rows for a figure: of each run the best founded of the answers that were published, which a
+        search is not, and of each kind of baseline the first."""
+        is_baseline, searches = self.sources["kind"] == "baseline", self.sources["read_out"] == "search"
+        published = self.sources[~is_baseline & ~searches].drop_duplicates("run", keep="last")
+        shown = pd.concat([published, self.sources[is_baseline].drop_duplicates("read_out")])
+        return shown["model"].tolist()
 
     @property
     def reference(self) -> str:

@@ -95,6 +95,20 @@ def test_the_paper_s_table_stands_in_the_order_of_the_runs_with_baselines_last(r
     assert rows.author.tolist() == stored["author"].tolist()
 
 
+def test_the_figure_shows_answers_that_were_published_and_not_a_search(root):
+    evaluate("a", "multi")
+    evaluate("b", "country")
+    for run in ("a", "b"):
+        file = paths.results(run, DATASET) / "predictions.parquet"
+        table = pd.read_parquet(file)
+        table.assign(distance_km_search=1.0).to_parquet(file)
+    rows = paper_rows.rows([paper_rows.evaluated(run, DATASET) for run in ("a", "b")])
+    assert {"base(M, search)", "country (search, cross entropy)"} < set(rows.distance_km)
+    assert rows.drawn[:2] == ["base(M, f*)", "country (cross entropy)"]
+    best = rows.sources[rows.sources["kind"] == "best"]
+    assert best["model"].tolist() == ["base(M, search)", "country (search, cross entropy)"]
+
+
 def test_baselines_that_differ_and_rows_of_one_name_say_whose_they_are(root):
     evaluate("coarse-run", "coarse", likely_cell="coarse")
     evaluate("first", "multi")
