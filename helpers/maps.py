@@ -179,27 +179,37 @@ def guess_map(photo: pd.Series, title: str = "", *, width: float = DOUBLE_COLUMN
     wide = width > 5
     radii = [photo["radius_50_km"], photo["radius_90_km"]]
     known = bool(np.isfinite(radii[1]))
+    apart = names_a_place_of_its_own(photo)
     line = 0.15  # inches
     legend = 0.42 if wide else 0.6
-    below = legend + 0.14 + line * len(ranks)
+    below = legend + 0.14 + line * (len(ranks) + apart)
     figure, (axes,) = _maps([title], width, below=below)
     _draw_radii(axes, (photo["latitude"], photo["longitude"]), *radii)
     for number in reversed(ranks):
         ((x, y),) = project(photo[f"place_{number}_latitude"], photo[f"place_{number}_longitude"])
-        first = number == 1
+        first = number == 1 and not apart
         axes.scatter(x, y, s=85 if first else 55, color=PALETTE[1] if first else "white", zorder=10 - number,
                      edgecolors="white" if first else PALETTE[1], linewidths=0.8, clip_on=False)  # fmt: skip
         color = "white" if first else PALETTE[1]
         axes.text(x, y, str(number), fontsize=6.5, color=color, ha="center", va="center_baseline", zorder=10 - number)
     look: dict[str, Any] = {"fontsize": 7 if wide else 6, "va": "top"}
-    for row, number in enumerate(ranks):
+    if apart:
+        ((x, y),) = project(photo["latitude"], photo["longitude"])
+        axes.scatter(x, y, s=85, color=PALETTE[1], zorder=11, edgecolors="white", linewidths=0.8, clip_on=False)
+        height, of_guess = (below - 0.1) / figure.get_figheight(), ("latitude", "longitude", "country", "region")
+        figure.text(0.2 / width, height, "guess", weight="bold", color=PALETTE[1], **look)
+        figure.text(0.9 / width, height, place_name(*(photo[what] for what in of_guess)), **look)
+    for row, number in enumerate(ranks, int(apart)):
         height = (below - 0.1 - row * line) / figure.get_figheight()
         share = photo[f"place_{number}_probability"]
         place = (photo[f"place_{number}_{what}"] for what in ("latitude", "longitude", "country", "region"))
         figure.text(0.2 / width, height, str(number), weight="bold", color=PALETTE[1], **look)
         figure.text(0.75 / width, height, f"{100 * share:.1f} %" if np.isfinite(share) else "", ha="right", **look)
         figure.text(0.9 / width, height, place_name(*place), **look)
-    entries: list[Artist] = [_dot(PALETTE[1], "guess"), _dot(PALETTE[1], "next likeliest places")]
+    entries: list[Artist] = [
+        _dot(PALETTE[1], "guess"),
+        _dot(PALETTE[1], "likeliest places" if apart else "next likeliest places"),
+    ]
     entries[1].set(markerfacecolor="white")
     if known:
         entries += [
@@ -211,6 +221,19 @@ def guess_map(photo: pd.Series, title: str = "", *, width: float = DOUBLE_COLUMN
         caption = "NOT CALIBRATED: radii and per cents promise too much."
     _below(figure, entries, 4 if wide else 2, caption)
     return finished(figure)
+
+
+def names_a_place_of_its_own(photo: pd.Series) -> bool:
+    """Whether the guess is not the likeliest place, as that of a search need not be.
+
+    Parameters
+    ----------
+    photo : Series
+        A row of the table of :class:`helpers.placing.Predictions` without an error.
+    """
+    likeliest = np.array([photo["place_1_latitude"], photo["place_1_longitude"]], np.float64)
+    guess = np.array([photo["latitude"], photo["longitude"]], np.float64)
+    return bool(np.isfinite(likeliest).all()) and not np.allclose(guess, likeliest, rtol=0, atol=1e-5)
 
 
 def place_name(latitude: float, longitude: float, country: str, region: str) -> str:

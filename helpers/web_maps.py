@@ -118,8 +118,9 @@ def layers(photo: pd.Series) -> dict[str, Any]:
             radius_km = max(float(photo[f"radius_{percent}_km"]), 0.1)
             rings = area(photo["latitude"], photo["longitude"], radius_km)
             shown["areas"].append({"kind": kind, "rings": rings, "fit": kind == "most", "dashed": kind == "most"})
+    apart = maps.names_a_place_of_its_own(photo)
     for place in reversed(likeliest(photo)):  # the likeliest on top
-        first = place["rank"] == 1
+        first = place["rank"] == 1 and not apart
         shown["places"].append(
             {
                 **{"latitude": place["latitude"], "longitude": place["longitude"], "mark": str(place["rank"])},
@@ -127,6 +128,10 @@ def layers(photo: pd.Series) -> dict[str, Any]:
                 "above": 100 * (placing.PLACES - place["rank"]),
             }
         )
+    if apart:
+        name = maps.place_name(*(photo[what] for what in ("latitude", "longitude", "country", "region")))
+        at = {"latitude": float(photo["latitude"]), "longitude": float(photo["longitude"])}
+        shown["places"].append({**at, "kind": "guess", "label": name, "fit": True, "above": 100 * placing.PLACES})
     return shown
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +11,7 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import cells, metrics, regions, web_maps
+from helpers import cells, maps, metrics, regions, web_maps
 
 
 def shape(parts):
@@ -99,3 +100,37 @@ def test_the_heat_map_of_countries_has_their_names():
     shown = web_maps.heat(likely(classes, [0.5, 0.2, 0.3]), classes)
     assert [each["label"] for each in shown] == ["Spain: 20 %", "France: 30 %", "Germany: 50 %"]
     assert all("rings" not in each for each in shown)
+
+
+PLACES = [(7.21, 124.23), (43.88, 39.82), (5.88, -3.11), (45.24, 40.85), (7.98, 123.49)]
+
+
+def placed(latitude, longitude):
+    """A photo whose guess is there, and whose likeliest places are those."""
+    photo = {"latitude": latitude, "longitude": longitude, "country": "Russia", "region": "Krasnodar"}
+    photo |= {"radius_50_km": 3360.0, "radius_90_km": 11295.0, "calibrated": True}
+    for rank, (north, east) in enumerate(PLACES, 1):
+        of_place = {"latitude": north, "longitude": east, "probability": 0.02 / rank, "country": "", "region": ""}
+        photo |= {f"place_{rank}_{name}": value for name, value in of_place.items()}
+    return pd.Series(photo)
+
+
+def test_the_guess_is_marked_where_it_is_which_need_not_be_the_likeliest_place():
+    usual = web_maps.layers(placed(*PLACES[0]))["places"]
+    assert [(place["kind"], place["mark"]) for place in usual] == [*(("next", str(n)) for n in "5432"), ("guess", "1")]
+    *others, guess = web_maps.layers(placed(45.36, 40.68))["places"]
+    assert [(place["kind"], place["mark"]) for place in others] == [("next", str(n)) for n in "54321"]
+    assert (guess["kind"], guess["latitude"], guess["longitude"]) == ("guess", 45.36, 40.68)
+    assert guess["label"] == "Krasnodar, Russia (45.36° N, 40.68° E)"
+    assert guess["above"] > max(place["above"] for place in others)
+
+
+def test_a_map_of_a_guess_names_it_where_it_is_not_the_likeliest_place():
+    for photo, named in ((placed(*PLACES[0]), False), (placed(45.36, 40.68), True)):
+        figure = maps.guess_map(photo, "beach.jpg")
+        words = [text.get_text() for text in figure.texts]
+        assert ("Krasnodar, Russia (45.36° N, 40.68° E)" in words) == named
+        (legend,) = figure.legends
+        entries = [text.get_text() for text in legend.get_texts()]
+        assert ("likeliest places" if named else "next likeliest places") in entries
+        plt.close(figure)
