@@ -149,7 +149,7 @@ def radius_maps(
     entries = [
         Line2D([], [], color="black", marker="*", linestyle="none", label="truth"),
         Line2D([], [], color=PALETTE[1], marker="D", markersize=3.5, linestyle="none", label="guess"),
-        _dot(PALETTE[1], "next likeliest"),
+        _dot(PALETTE[1], "likeliest places"),
         Patch(color=PALETTE[0], alpha=0.4, linewidth=0, label="holds 50 %"),
         Patch(color=PALETTE[5], alpha=0.4, linewidth=0, label="holds 90 %"),
     ]
