@@ -99,7 +99,7 @@ class Photos:
             shown["cells"] = web_maps.heat(found.distribution, classes)
         return {
             "layers": shown,
-            "place": _named(row),
+            "place": maps.guess_name(row),
             "sure": _sureness(row),
             "remark": placer.remark_on(str(row["scene"]), level, crops) if np.isfinite(row["radius_90_km"]) else "",
             "scene": str(row["scene"]),
@@ -118,7 +118,7 @@ class Photos:
             if row["error"]:
                 return {"error": str(row["error"])}
             picture = _explained(placer, given, row, level)
-        return {"picture": _data_uri(Image.fromarray(picture)), "place": _named(row)}
+        return {"picture": _data_uri(Image.fromarray(picture)), "place": maps.guess_name(row)}
 
     def guess(self, name: str, data: bytes) -> pd.Series:
         """Where the run of the page takes a photo to have been taken: a row of `placing.Predictions.table`."""
@@ -203,10 +203,6 @@ def _sureness(row: pd.Series) -> str:
         return "How far off it may be is not known."
     near, far = maps.in_km(row["radius_50_km"]), maps.in_km(row["radius_90_km"])
     return f"The true place is within {near} with 50 % probability, and within {far} with 90 %."
-
-
-def _named(row: pd.Series) -> str:
-    return maps.place_name(*(row[what] for what in ("latitude", "longitude", "country", "region")))
 
 
 def _truth(data: bytes, name: str, row: pd.Series) -> Told | None:

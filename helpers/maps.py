@@ -196,9 +196,9 @@ def guess_map(photo: pd.Series, title: str = "", *, width: float = DOUBLE_COLUMN
     if apart:
         ((x, y),) = project(photo["latitude"], photo["longitude"])
         axes.scatter(x, y, s=85, color=PALETTE[1], zorder=11, edgecolors="white", linewidths=0.8, clip_on=False)
-        height, of_guess = (below - 0.1) / figure.get_figheight(), ("latitude", "longitude", "country", "region")
+        height = (below - 0.1) / figure.get_figheight()
         figure.text(0.2 / width, height, "guess", weight="bold", color=PALETTE[1], **look)
-        figure.text(0.9 / width, height, place_name(*(photo[what] for what in of_guess)), **look)
+        figure.text(0.9 / width, height, guess_name(photo), **look)
     for row, number in enumerate(ranks, int(apart)):
         height = (below - 0.1 - row * line) / figure.get_figheight()
         share = photo[f"place_{number}_probability"]
@@ -234,6 +234,11 @@ def names_a_place_of_its_own(photo: pd.Series) -> bool:
     likeliest = np.array([photo["place_1_latitude"], photo["place_1_longitude"]], np.float64)
     guess = np.array([photo["latitude"], photo["longitude"]], np.float64)
     return bool(np.isfinite(likeliest).all()) and not np.allclose(guess, likeliest, rtol=0, atol=1e-5)
+
+
+def guess_name(photo: Mapping[Any, Any] | pd.Series) -> str:
+    """The guess in words: its region, country and degrees, of a row like that of :func:`names_a_place_of_its_own`."""
+    return place_name(*(photo[what] for what in ("latitude", "longitude", "country", "region")))
 
 
 def place_name(latitude: float, longitude: float, country: str, region: str) -> str:

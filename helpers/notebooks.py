@@ -284,7 +284,7 @@ def _default_run(run_name: str) -> dict[str, Any]:
     from helpers import recipe, targets  # takes a second, which most notebooks need not wait for
     from helpers.scenes import SCENES
 
-    varied = (targets.PARTITIONS, ("all", *SCENES), (False, True), recipe.CHOICES["preset"])
+    varied = (targets.PARTITIONS, ("all", *SCENES), (False, True), recipe.PRESETS)
     for partition, scene, multitask, preset in itertools.product(*varied):
         if run_name == default_run_name(data_lists.EMBEDDED, partition, scene, multitask, preset=preset):
             naming = {"partition": partition, "scene": scene, "multitask": multitask, "preset": preset}

@@ -99,8 +99,7 @@ def in_words(photo: Mapping[Any, Any]) -> str:
     """
     if photo["error"]:
         return f"{photo['id']}\n  cannot be placed: {photo['error']}\n"
-    place = maps.place_name(*(photo[what] for what in ("latitude", "longitude", "country", "region")))
-    lines = [str(photo["id"]), f"  {place}", f"  {sureness(photo)}"]
+    lines = [str(photo["id"]), f"  {maps.guess_name(photo)}", f"  {sureness(photo)}"]
     for rank in range(1, placing.PLACES + 1):
         latitude, longitude, share, *names = (photo[f"place_{rank}_{what}"] for what in placing.OF_PLACES)
         if pd.notna(share):
@@ -164,9 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--batch-size", type=_positive, default=0, help="photos that the device is given at once")
     parser.add_argument("--fusion", choices=("auto", *read_outs.FUSIONS), default="auto", help="of the five crops")
-    parser.add_argument(
-        "--preset", choices=("auto", *recipe.PRESETS), default="auto", help="search among training photos, or not"
-    )
+    parser.add_argument("--preset", choices=recipe.PRESETS, default="auto", help="search among training photos, or not")
     parser.add_argument(
         "--segmenter-weights", default="default", metavar="FILE", help="of the network whose maps the run looks at too"
     )

@@ -27,13 +27,13 @@ from helpers import (
 
 BEST_BY = (*metrics.SHARES, "median_km", "validation_loss")
 """What may choose the epoch that is kept."""
-PRESETS = ("search", "plain")
-"""What a run answers by: classes and a search among its training photos, or its classes alone."""
+PRESETS = ("auto", "search", "plain")
+"""What a run answers by: classes and a search among its training photos, or its classes alone; or what it can."""
 _MOST_MINUTES = 100_000  # which the system's timers can count
 _MOST_SEED = 2**32 - 1
 _THE_LESS_THE_BETTER = ("median_km", "validation_loss")
 CHOICES = {
-    "preset": ("auto", *PRESETS),
+    "preset": PRESETS,
     "partition": targets.PARTITIONS,
     "train_layers": ("heads", "all"),
     "scene": ("all", *scenes.SCENES),

@@ -28,6 +28,11 @@ def heads(partition: str) -> tuple[str, ...]:
     return () if partition == COORDINATES else (partition,)
 
 
+def finest(partition: str) -> str:
+    """Name of the head with the finest classes of a partition that has classes."""
+    return heads(partition)[-1]
+
+
 def notebook(partition: str) -> str:
     """Notebook that makes the classes of a partition and the labels of photos; empty for coordinates."""
     if partition == COORDINATES:

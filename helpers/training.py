@@ -19,7 +19,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -288,6 +288,7 @@ class _Run:
         self.group, self.watch = group, watch
         self.device, self.state = group.device, _State()
         self.training, self.validation = (labelled.read_split(settings, split) for split in ("train", "validation"))
+        self.settings = settings = _with_preset(settings, self.training, group.say)
         classes = targets.read(targets.folder(settings.partition, settings.dataset), targets.heads(settings.partition))
         labelled.check(settings, classes, self.training, self.validation, group.say)
         self.steps = _steps_per_epoch(settings, len(self.training), group.count * running.accumulation)
@@ -309,7 +310,6 @@ class _Run:
             f"{' + '.join(f'{count} {name}' for name, count in self.outputs.items())} outputs"
         )
         self.clock = stopwatch.Stopwatch(self.device)
-        self.searches = settings.searches and self._can_search()
         self.frozen = settings.train_layers == "heads"
         if self.frozen:
             self._ask_backbone_once()
@@ -500,22 +500,12 @@ class _Run:
         self.judged.load_state_dict(self.best)
         self.learned.load_state_dict(self.best)
         self.model.eval()
-        if isinstance(self.read_out, read_outs.ReadOut) and self.searches:
-            in_class = self.training.labels[self.read_out.finest].numpy() >= 0
+        if self.settings.preset == "search":
+            in_class = self.training.labels[targets.finest(self.settings.partition)].numpy() >= 0
             known = np.flatnonzero(in_class & self._is_readable(self.training))
             self.sought = self._seen(self.training, known[gallery.drawn(len(known), self.settings.seed)])
             asked = np.flatnonzero(self._is_readable(self.validation))
             self.asked = self._seen(self.validation, asked[search.evenly(len(asked))])
-
-    def _can_search(self) -> bool:
-        """Whether photos have one of the finest classes, without which there is nothing to search among."""
-        if not isinstance(self.read_out, read_outs.ReadOut) or (self.training.labels[self.read_out.finest] >= 0).any():
-            return True
-        problem = f"no training photo has a class of {self.read_out.finest}, so there is none to search among"
-        if self.settings.preset == "search":
-            raise ValueError(f"{problem}: take more photos, larger classes, or preset auto or plain")
-        self.group.say(f"{problem}: the run answers by its classes alone")
-        return False
 
     def _is_readable(self, photos: Photos) -> NDArray[np.bool_]:
         return ~photos.rows["id"].isin(list(self.state.unreadable)).to_numpy()
@@ -532,8 +522,8 @@ class _Run:
 
     def write(self) -> None:
         """Write the model, and what belongs to it."""
-        if isinstance(self.read_out, read_outs.ReadOut) and self.searches:
-            self._add_gallery(self.read_out)
+        if self.settings.preset == "search":
+            self._add_gallery()
         models.save(self.model, self.folder / "model.safetensors", self.fingerprints)
         # Rounded to about a kilometre: they serve a baseline, and a shared run should not tell where its owner lives.
         places = self.training.rows[["latitude", "longitude"]].round(2)
@@ -548,29 +538,29 @@ class _Run:
             "device": devices.described(self.device),
             "number_format": str(self.number_format),
         }
-        resolved = {"preset": "search" if self.searches else "plain", "objective": self.settings.loss}
-        config = {**asdict(self.settings), **elsewhere, **resolved, "classes": self.outputs}
+        config = {**asdict(self.settings), **elsewhere, "objective": self.settings.loss, "classes": self.outputs}
         (self.folder / "config.json").write_text(json.dumps(config | {"trained_on": trained_on}, indent=2) + "\n")
         if self.state.unreadable:
             unreadable = pd.DataFrame(sorted(self.state.unreadable.items()), columns=["id", "reason"])
             unreadable.to_csv(self.folder / "unreadable.csv", index=False)
 
     @torch.no_grad()
-    def _add_gallery(self, read_out: read_outs.ReadOut) -> None:
+    def _add_gallery(self) -> None:
         """Keep the training photos to search among, and give the network a head to search by."""
         (known, features), (asked, queries) = self.sought, self.asked
+        finest = targets.finest(self.settings.partition)
         projection = gallery.whitening(features)
         # To about a kilometre, as they are in training_places.parquet.
         places = known.rows[["latitude", "longitude"]].to_numpy(np.float64).round(2)
         keys = functional.normalize(projection(features), dim=1).half().float()
         usual = search.USUAL if self.settings.partition == "multi" else (search.USUAL[0], 1.0)
-        kept = gallery.Gallery(keys, places, known.labels[read_out.finest].numpy(), *usual)
+        kept = gallery.Gallery(keys, places, known.labels[finest].numpy(), *usual)
         if len(asked):
             answers = self.model.heads(queries.to(self.device))
             fused = read_outs.fuse({name: scores.unsqueeze(1) for name, scores in answers.items()})
-            shares = list(read_out.shares(fused).values())[-1].cpu()
+            shares = list(self.read_out.shares(fused).values())[-1].cpu()
             query = functional.normalize(projection(queries), dim=1)
-            searching = search.Search(kept, len(read_out.classes[read_out.finest]), torch.device("cpu"))
+            searching = search.Search(kept, self.outputs[finest], torch.device("cpu"))
             kept = searching.fitted(query, shares, asked.rows[["latitude", "longitude"]].to_numpy(np.float64))
         gallery.write(kept, self.folder / gallery.FILE)
         self.model.heads[models.SEARCH] = projection.to(self.device)
@@ -736,9 +726,7 @@ class _Run:
     def _fixed(self) -> dict[str, Any]:
         """What must be the same to go on from a checkpoint."""
         folders = {"photo_root": "", "weights": Path(self.settings.weights).name}
-        resolved = {"preset": "search" if self.searches else "plain"}
-        sources = {f"the {name}": made for name, made in self.sources.items()}
-        return {**asdict(self.settings), **resolved, **folders, **sources}
+        return {**asdict(self.settings), **folders, **{f"the {name}": made for name, made in self.sources.items()}}
 
     def _seed(self, part: int) -> int:
         number = self.group.rank * self.running.accumulation + part
@@ -863,6 +851,20 @@ def _same_everywhere(settings: Settings, group: processes.Processes) -> dict[str
                 "the same files"
             )
     return mine
+
+
+def _with_preset(settings: Settings, training: Photos, say: Callable[[str], None]) -> Settings:
+    """Settings whose preset is what the run will answer by: a search needs photos of the finest classes."""
+    if not settings.searches:
+        return replace(settings, preset="plain")
+    finest = targets.finest(settings.partition)
+    if (training.labels[finest] >= 0).any():
+        return replace(settings, preset="search")
+    problem = f"no training photo has a class of {finest}, so there is none to search among"
+    if settings.preset == "search":
+        raise ValueError(f"{problem}: take more photos, larger classes, or preset auto or plain")
+    say(f"{problem}: the run answers by its classes alone")
+    return replace(settings, preset="plain")
 
 
 def _outputs(settings: Settings, classes: Mapping[str, targets.Classes]) -> dict[str, int]:

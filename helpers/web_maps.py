@@ -129,9 +129,10 @@ def layers(photo: pd.Series) -> dict[str, Any]:
             }
         )
     if apart:
-        name = maps.place_name(*(photo[what] for what in ("latitude", "longitude", "country", "region")))
         at = {"latitude": float(photo["latitude"]), "longitude": float(photo["longitude"])}
-        shown["places"].append({**at, "kind": "guess", "label": name, "fit": True, "above": 100 * placing.PLACES})
+        shown["places"].append(
+            {**at, "kind": "guess", "label": maps.guess_name(photo), "fit": True, "above": 100 * placing.PLACES}
+        )
     return shown
 
 

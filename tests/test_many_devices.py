@@ -158,9 +158,9 @@ def test_the_others_end_well_while_one_makes_the_gallery(root, tmp_path):
     run.write(run.folder / "job.json")
     code = """
 add = training._Run._add_gallery
-def slowly(*given):
+def slowly(run):
     time.sleep(5)
-    add(*given)
+    add(run)
 training._Run._add_gallery = slowly
 training.main()
 """

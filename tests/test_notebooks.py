@@ -153,7 +153,7 @@ def test_a_wrong_parameter_is_refused_with_the_nearest_valid_one(injected, messa
 
 
 def test_a_run_that_does_not_search_has_a_name_of_its_own_which_tells_how_to_make_it(root):
-    names = {each: notebooks.default_run_name("toy-earth", "multi", preset=each) for each in recipe.CHOICES["preset"]}
+    names = {each: notebooks.default_run_name("toy-earth", "multi", preset=each) for each in recipe.PRESETS}
     assert names == {"auto": "toy-earth-multi", "search": "toy-earth-multi", "plain": "toy-earth-multi-plain"}
     defaults = notebooks.defaults("04_training/train")
     assert defaults["preset"] == "auto"
