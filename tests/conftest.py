@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from helpers import (
     data_lists,
     datasets,
     exploring,
+    fetch,
     manifests,
     paths,
     regions,
@@ -77,6 +79,16 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
         manifests.finish(output)
         recorded_maps(dataset)
     return root
+
+
+@pytest.fixture(scope="module")
+def copied(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A copy of it with its photos, for what makes runs and changes photos: other tests share the first."""
+    root = shutil.copytree(tiny, tmp_path_factory.mktemp("copied"), dirs_exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PHOTO_GEOLOCATION_ROOT", str(root))
+        fetch.ensure(data_lists.read("toy-earth-tiny"), "toy-earth-tiny")
+        yield root
 
 
 def recorded_maps(dataset: str) -> segmenters.Made:

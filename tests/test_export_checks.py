@@ -1,14 +1,13 @@
 """Exported networks are compared with the networks on photos, rendered and real; a wrong file is noticed."""
 
 import json
-import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from helpers import data_lists, export, export_checks, fetch, models, notebooks, paths, predict, recipe, training
+from helpers import data_lists, export, export_checks, models, notebooks, paths, predict, recipe, training
 
 DATASET = "toy-earth-tiny"  # of the fixture `tiny`
 CPU = torch.device("cpu")
@@ -24,29 +23,21 @@ KINDS = {
 
 
 @pytest.fixture(scope="module")
-def trained(tiny, tmp_path_factory):
-    """A root with the tiny toy-earth, and a call that trains a run there, once for each kind."""
-    root = shutil.copytree(tiny, tmp_path_factory.mktemp("exporting"), dirs_exist_ok=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PHOTO_GEOLOCATION_ROOT", str(root))
-        fetch.ensure(data_lists.read(DATASET), DATASET)
-        made = {}
+def trained(copied):
+    """A call that trains a run, once for each kind."""
+    made = {}
 
-        def of(kind):
-            if kind not in made:
-                folder = root / "04_training" / "runs" / kind.replace(" ", "-")
-                folder.mkdir(parents=True)
-                parameters = notebooks.defaults("04_training/train") | {
-                    "preset": "plain",
-                    "dataset": DATASET,
-                    "epochs": 1,
-                }
-                parameters |= {"image_size": 64} | KINDS[kind]
-                training.train_alone(training.Job(*recipe.of(parameters), folder, folder / "checkpoints"))
-                made[kind] = predict.load({"all": [folder]}, device=CPU)["all"]
-            return made[kind]
+    def of(kind):
+        if kind not in made:
+            folder = paths.run(kind.replace(" ", "-"))
+            folder.mkdir(parents=True)
+            usual = {"preset": "plain", "dataset": DATASET, "epochs": 1, "image_size": 64}
+            parameters = notebooks.defaults("04_training/train") | usual | KINDS[kind]
+            training.train_alone(training.Job(*recipe.of(parameters), folder, folder / "checkpoints"))
+            made[kind] = predict.load({"all": [folder]}, device=CPU)["all"]
+        return made[kind]
 
-        yield of
+    return of
 
 
 def written(run, folder, asked=tuple(export.FORMATS)):

@@ -1,30 +1,24 @@
 """Heads that the ablation teaches by itself, beside those that training taught."""
 
-import shutil
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
 
 from benchmarks import ablation, other_heads
-from helpers import cells, data_lists, fetch, notebooks, paths, predict, read_outs, recipe, training
+from helpers import cells, data_lists, notebooks, paths, predict, read_outs, recipe, training
 
 DATASET = "toy-earth-tiny"  # of the fixture `tiny`
 
 
 @pytest.fixture(scope="module")
-def run(tiny, tmp_path_factory):
-    copied = shutil.copytree(tiny, tmp_path_factory.mktemp("heads"), dirs_exist_ok=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PHOTO_GEOLOCATION_ROOT", str(copied))
-        fetch.ensure(data_lists.read(DATASET), DATASET)
-        folder = paths.run("first")
-        folder.mkdir(parents=True)
-        usual = {"dataset": DATASET, "image_size": 64, "batch_size": 32, "epochs": 3, "precision": "fp32"}
-        settings = recipe.of({**notebooks.defaults("04_training/train"), **usual})
-        training.train_alone(training.Job(*settings, folder, folder / "checkpoints"))
-        yield predict.load({"all": [folder]}, device=torch.device("cpu"))["all"]
+def run(copied):
+    folder = paths.run("first")
+    folder.mkdir(parents=True)
+    usual = {"dataset": DATASET, "image_size": 64, "batch_size": 32, "epochs": 3, "precision": "fp32"}
+    settings = recipe.of({**notebooks.defaults("04_training/train"), **usual})
+    training.train_alone(training.Job(*settings, folder, folder / "checkpoints"))
+    return predict.load({"all": [folder]}, device=torch.device("cpu"))["all"]
 
 
 def test_without_a_change_they_learn_what_training_taught(run):

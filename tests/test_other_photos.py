@@ -10,19 +10,9 @@ import photo_server
 import pytest
 from headless import THRESHOLDS, papermill
 
-from helpers import data_lists, fetch, paths
+from helpers import data_lists, paths
 
 TINY = "toy-earth-tiny"  # of the fixture `tiny`
-
-
-@pytest.fixture(scope="module")
-def copied(tiny, tmp_path_factory):
-    """A copy of the tiny toy-earth with its photos, since its photos are changed and lists are added."""
-    root = shutil.copytree(tiny, tmp_path_factory.mktemp("elsewhere"), dirs_exist_ok=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PHOTO_GEOLOCATION_ROOT", str(root))
-        fetch.ensure(data_lists.read(TINY), TINY)
-    return root
 
 
 @pytest.fixture

@@ -22,7 +22,6 @@ from helpers import (
     export,
     export_checks,
     export_notes,
-    fetch,
     gallery,
     given_photos,
     metrics,
@@ -63,16 +62,6 @@ RUNS = {
 }
 
 
-@pytest.fixture(scope="module")
-def root(tiny, tmp_path_factory):
-    """A copy of the tiny toy-earth, since runs are made in it: other tests share the first."""
-    copied = shutil.copytree(tiny, tmp_path_factory.mktemp("searching"), dirs_exist_ok=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PHOTO_GEOLOCATION_ROOT", str(copied))
-        fetch.ensure(data_lists.read(DATASET), DATASET)
-        yield copied
-
-
 def job(folder, **given):
     folder.mkdir(parents=True, exist_ok=True)
     usual = {"dataset": DATASET, "preset": "search", "image_size": 64, "batch_size": 32, "epochs": 2}
@@ -81,7 +70,7 @@ def job(folder, **given):
 
 
 @pytest.fixture(scope="module")
-def trained(root):
+def trained(copied):
     """The folder of a run, which is trained when it is first asked for."""
 
     def of(name):
@@ -98,7 +87,7 @@ def loaded(*folders):
 
 
 @pytest.fixture(scope="module")
-def rows(root):
+def rows(copied):
     found = data_lists.read(DATASET)
     return {split: found[found["split"] == split].reset_index(drop=True) for split in ("train", "validation", "test")}
 
@@ -235,13 +224,13 @@ def test_a_gallery_that_does_not_fit_its_network_is_refused(moved, monkeypatch, 
         loaded(moved)
 
 
-def test_the_command_and_the_page_place_a_photo_by_searching(trained, rows, root):
+def test_the_command_and_the_page_place_a_photo_by_searching(trained, rows, copied):
     photo = paths.photos(DATASET) / rows["test"]["path"][0]
     expected = placed(loaded(trained("search")), rows["test"].head(1)).answers["search"]
     call = [sys.executable, "-m", "helpers.predict", "search", str(photo), "--precision", "fp32", "--no-scenes"]
-    ended = subprocess.run([*call, "--output", str(root / "out.csv")], capture_output=True, text=True)
+    ended = subprocess.run([*call, "--output", str(copied / "out.csv")], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
-    found = pd.read_csv(root / "out.csv", comment="#").iloc[0]
+    found = pd.read_csv(copied / "out.csv", comment="#").iloc[0]
     np.testing.assert_allclose(
         found[["latitude", "longitude"]].to_numpy(float), expected.filter(like="predicted").to_numpy()[0], atol=1e-6
     )
@@ -317,7 +306,7 @@ def test_the_search_is_a_row_of_its_own_in_the_table_of_the_paper(trained, rows)
     assert listed.baselines == []
 
 
-def test_what_a_search_weighs_by_is_fitted_on_validation_photos(trained, rows, root, capsys):
+def test_what_a_search_weighs_by_is_fitted_on_validation_photos(trained, rows, copied, capsys):
     usual = gallery.read(trained("search") / gallery.FILE)
     assert usual.sharpness in search._SHARPNESSES
     assert usual.temperature in search._TEMPERATURES
@@ -327,7 +316,7 @@ def test_what_a_search_weighs_by_is_fitted_on_validation_photos(trained, rows, r
     try:
         data_lists.write(found[found["split"] != "validation"].reset_index(drop=True), dict(found.attrs), list_file)
         for partition, temperature in (("multi", search.USUAL[1]), ("coarse", 1.0)):
-            folder = root / f"unvalidated-{partition}"
+            folder = copied / f"unvalidated-{partition}"
             training.train_alone(job(folder, partition=partition))
             kept = gallery.read(folder / gallery.FILE)
             assert (kept.sharpness, kept.temperature) == (search.USUAL[0], temperature)
@@ -337,7 +326,7 @@ def test_what_a_search_weighs_by_is_fitted_on_validation_photos(trained, rows, r
 
 
 @pytest.mark.parametrize("layers", [{"image_size": 48}, QUICK])  # of which no features are kept
-def test_photos_that_cannot_be_read_are_not_searched_among(root, rows, tmp_path, layers):
+def test_photos_that_cannot_be_read_are_not_searched_among(copied, rows, tmp_path, layers):
     album = shutil.copytree(paths.photos(DATASET), tmp_path / "album")
     broken = [rows[split].iloc[[3, 5]] for split in ("train", "validation")]
     for path in pd.concat(broken)["path"]:
@@ -352,7 +341,7 @@ def test_photos_that_cannot_be_read_are_not_searched_among(root, rows, tmp_path,
     np.testing.assert_array_equal(kept.coordinates, readable[["latitude", "longitude"]].round(2))
 
 
-def test_more_photos_than_are_kept_are_drawn_by_the_seed(root, tmp_path, monkeypatch):
+def test_more_photos_than_are_kept_are_drawn_by_the_seed(copied, tmp_path, monkeypatch):
     monkeypatch.setattr(gallery, "MOST_PHOTOS", 30)
     of_seed = []
     for name, seed in (("one", 7), ("again", 7), ("other", 8)):
@@ -363,7 +352,7 @@ def test_more_photos_than_are_kept_are_drawn_by_the_seed(root, tmp_path, monkeyp
     assert not np.array_equal(of_seed[0], of_seed[2])
 
 
-def test_training_anew_gives_the_same_files_and_going_on_as_well(root, trained, tmp_path, monkeypatch):
+def test_training_anew_gives_the_same_files_and_going_on_as_well(copied, trained, tmp_path, monkeypatch):
     class Ended(Exception):
         pass
 
@@ -384,7 +373,7 @@ def test_training_anew_gives_the_same_files_and_going_on_as_well(root, trained, 
         assert (tmp_path / "run" / file).read_bytes() == (whole / file).read_bytes()
 
 
-def test_a_photo_lost_before_going_on_is_not_searched_among(root, trained, rows, tmp_path, monkeypatch):
+def test_a_photo_lost_before_going_on_is_not_searched_among(copied, trained, rows, tmp_path, monkeypatch):
     class Ended(Exception):
         pass
 
@@ -400,7 +389,7 @@ def test_a_photo_lost_before_going_on_is_not_searched_among(root, trained, rows,
     number = int(np.flatnonzero(rows["train"]["id"] == labelled_in_fine(rows["train"])[0])[0])
     lost = paths.photos(DATASET) / rows["train"]["path"][number]
     original = lost.read_bytes()
-    shutil.rmtree(root / "04_training" / "features", ignore_errors=True)
+    shutil.rmtree(copied / "04_training" / "features", ignore_errors=True)
     try:
         lost.write_bytes(original[:200])
         training.train_alone(job(tmp_path / "run", image_size=48, resume=True))
@@ -417,7 +406,7 @@ def labelled_in_fine(rows):
 
 
 def test_photos_without_a_finest_class_are_not_searched_among_which_is_said_before_work(
-    root, trained, tmp_path, monkeypatch, capsys
+    copied, trained, tmp_path, monkeypatch, capsys
 ):
     read_split = training.labelled.read_split
 
@@ -452,11 +441,11 @@ def test_coordinates_have_nothing_to_search_among_which_is_said_before_work():
 
 
 @pytest.fixture(scope="module")
-def exported(trained, root):
+def exported(trained, copied):
     (run,) = loaded(trained("search")).values()
     (network,) = run.networks
-    (root / "exported").mkdir()
-    return run, export.write(network.model, network.image_size, export.FORMATS, root / "exported")
+    (copied / "exported").mkdir()
+    return run, export.write(network.model, network.image_size, export.FORMATS, copied / "exported")
 
 
 def test_an_exported_run_gives_what_photos_are_compared_by(exported):
@@ -482,9 +471,9 @@ def test_a_changed_projection_is_noticed_in_its_export(exported, trained):
         export_checks.confirm(export_checks.summary(compared, tolerance=1e-4))
 
 
-def test_the_notes_of_an_export_say_that_a_search_names_no_classes(exported, trained, rows, root):
+def test_the_notes_of_an_export_say_that_a_search_names_no_classes(exported, trained, rows, copied):
     run, _ = exported
-    folder = root / "exported"
+    folder = copied / "exported"
     checks = pd.DataFrame({"format": ["pt2"], "output": ["search"], "photos": [3], "same_answer": [pd.NA]})
     export_notes.write(folder, run, trained("search"), checks.assign(largest_difference=1e-6, unit="share"))
     described = json.loads((folder / "interface.json").read_text("utf-8"))
